@@ -1,0 +1,1 @@
+"""The gateway: subscribes, keeps every message, acknowledges what is stored."""

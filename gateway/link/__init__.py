@@ -1,0 +1,47 @@
+"""The link: the connection to the broker, seen from inside as batches that can be acknowledged.
+
+Nothing here knows of formats or storage, and no acknowledgement leaves before someone calls `Batch.ack`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from storage.event import Message
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """One connection to a broker, from its CONNACK to its end.
+
+    `resumed` is CONNACK's session present: only then do packet ids mean what they meant before.
+    `window_messages` is the number of unacknowledged messages that the broker may have on the way.
+    """
+
+    number: int
+    broker: str
+    client_id: str
+    resumed: bool
+    window_messages: int
+
+
+class Batch(Protocol):
+    """The messages that arrived together on one connection, and the one way to acknowledge them.
+
+    The first batch of each connection is empty: it announces the connection.
+    """
+
+    connection: Connection
+    messages: Sequence[Message]
+
+    def ack(self) -> None:
+        """Acknowledge all of them, in order, in one write; nothing happens if the connection has ended."""
+
+
+class Link(Protocol):
+    """Where batches come from."""
+
+    async def receive(self) -> Batch:
+        """Wait for the next batch: all that has arrived since the last call, connection by connection."""

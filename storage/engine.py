@@ -1,0 +1,215 @@
+"""Opens the file: which SQLite, which settings, whose lock; translates SQLite's errors. Never touches a row of the log."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from storage.errors import StoreBusy, StoreDamaged, StoreError, StoreFailing, StoreFull, StoreGone
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+sqlite: types.ModuleType
+try:
+    # The wheel carries SQLite 3.53: 3.7.0 to 3.51.2, Debian 12's among them, can corrupt a database on WAL reset.
+    import pysqlite3.dbapi2 as sqlite
+except ImportError:  # no wheel for this platform
+    import sqlite3 as sqlite
+
+# Without an adapter of their own, each bytes and each None is searched for adapters while it is bound: 1.5 µs a value.
+sqlite.register_adapter(bytes, bytes)
+sqlite.register_adapter(type(None), {}.get)
+
+APPLICATION_ID: Final = 0x416D6272
+"""`Ambr`: says that a SQLite file is an Amber store."""
+
+SCHEMA_VERSION: Final = 1
+PAGE_BYTES: Final = 4096
+CHECKPOINT_PAGES: Final = 4000
+BUSY_TIMEOUT_MS: Final = 2_000
+
+
+def store_path(store: str | os.PathLike[str]) -> Path:
+    """The file that a path or a `sqlite:///…` URL names."""
+    text = os.fspath(store)
+    if text.startswith("sqlite:///"):
+        text = text.removeprefix("sqlite:///")
+    elif "://" in text:
+        scheme = text.partition("://")[0]
+        raise StoreError(f"stores of the kind {scheme}:// are not supported: give a file, or sqlite:///FILE")
+    if not text:
+        raise StoreError("the store has no name: give a file with --store, or set AMBER_STORE")
+    return Path(text)
+
+
+def open_reader(path: Path) -> Any:
+    """A read-only connection of the driver itself: importing SQLAlchemy would double the time of a short command."""
+    if not path.exists():
+        raise StoreError(f"there is no store at {path}: name one with --store, or start one with `amber run`")
+    with translated(path):
+        connection = sqlite.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            connection.execute("PRAGMA query_only=1")
+            connection.execute("PRAGMA cache_size=-16000")
+            check_identity(path, *identity(connection))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def open_writer(path: Path) -> Connection:
+    """The one connection that writes, with its settings read back. Creates an empty file where there is none."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    def connect() -> Any:
+        return sqlite.connect(
+            path.absolute().as_uri(), uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+
+    engine = create_engine("sqlite://", module=sqlite, creator=connect, poolclass=NullPool)
+    with translated(path):
+        connection = engine.connect()
+        try:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            check_identity(path, *identity(connection.connection.driver_connection))
+            connection.exec_driver_sql(f"PRAGMA page_size={PAGE_BYTES}")
+            settle(connection, path, "journal_mode", "WAL", "wal")
+            settle(connection, path, "synchronous", "FULL", 2)
+            connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+            connection.exec_driver_sql("PRAGMA journal_size_limit=16777216")
+            connection.exec_driver_sql("PRAGMA cache_size=-32000")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def settle(connection: Connection, path: Path, pragma: str, value: str, expected: object) -> None:
+    """Set a pragma that the promise rests on, and read it back: SQLite ignores what it cannot do without a word."""
+    connection.exec_driver_sql(f"PRAGMA {pragma}={value}")
+    got = connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one()
+    if got != expected:
+        raise StoreError(
+            f"{path}: SQLite answers {pragma}={got} where {value} is needed: put the store on a local file system"
+        )
+
+
+def identity(connection: Any) -> tuple[int, int, int]:
+    """What the file says of itself: application id, schema version, number of tables."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return application, version, tables
+
+
+def check_identity(path: Path, application: int, version: int, tables: int) -> None:
+    if tables and application != APPLICATION_ID:
+        raise StoreDamaged(f"{path} is a SQLite database, but not an Amber store: name another with --store")
+    if version > SCHEMA_VERSION:
+        raise StoreDamaged(
+            f"{path} was written by a newer Amber (schema {version}; this one knows {SCHEMA_VERSION}): update Amber"
+        )
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise the errors of SQLite and SQLAlchemy as errors of the store."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        store_error = translate(error, path)
+        if store_error is None:
+            raise
+        raise store_error from error
+
+
+def translate(error: Exception, path: Path) -> StoreError | None:
+    """The store's word for an error of SQLite, or None where it is no such error."""
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, OSError):
+        return StoreFailing(f"{path}: {cause.strerror or cause}")
+    if not isinstance(cause, sqlite.Error):
+        return None
+    code = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
+    if code == sqlite.SQLITE_FULL:
+        return StoreFull(f"the disk under {path} is full: make room, or move the store")
+    if code in (sqlite.SQLITE_BUSY, sqlite.SQLITE_LOCKED):
+        return StoreBusy(f"{path} is locked by another program: close what writes to it")
+    if code in (sqlite.SQLITE_CORRUPT, sqlite.SQLITE_NOTADB):
+        return StoreDamaged(f"{path} is damaged ({cause}): move it away or bring back a backup, then start again")
+    if code == sqlite.SQLITE_IOERR:
+        return StoreFailing(f"the disk under {path} fails ({cause}): look at the system's log")
+    if code in (sqlite.SQLITE_CANTOPEN, sqlite.SQLITE_READONLY, sqlite.SQLITE_PERM):
+        return StoreError(f"cannot open {path} ({cause}): see that its folder exists and may be written to")
+    return None
+
+
+class Lock:
+    """One gateway per store: an advisory lock on a file beside it, gone with the process however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.with_name(path.name + ".lock")
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StoreError(f"cannot create {self.path} ({error.strerror}): see that its folder exists") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._file, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._file)
+            raise StoreBusy(f"{path} is in use by another gateway (process {owner}): stop it first") from error
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._file)
+
+
+class Watch:
+    """Sees that the database and its write-ahead log are still the files that were opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._files = str(path), f"{path}-wal"
+        self.opened = self._look()
+
+    def check(self) -> None:
+        """Raises StoreGone: SQLite goes on saying ok when its file is deleted or replaced."""
+        if self._look() != self.opened:
+            raise StoreGone(f"{self._files[0]} was deleted or replaced while the gateway wrote to it: opening it anew")
+
+    def put_orphan_aside(self) -> None:
+        """Move a write-ahead log away from a database that it does not belong to: SQLite would play it into it."""
+        database, wal = self._look()
+        if database != self.opened[0] and wal == self.opened[1] and wal is not None:
+            os.replace(self._files[1], f"{self._files[1]}.orphan")
+
+    def _look(self) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+        return _inode(self._files[0]), _inode(self._files[1])
+
+
+def _inode(file: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(file)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def free_bytes(path: Path) -> int:
+    """The room that the disk under `path` still has for us, in bytes."""
+    status = os.statvfs(path.parent)
+    return status.f_bavail * status.f_frsize

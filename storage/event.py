@@ -1,0 +1,97 @@
+"""The data that crosses the rooms: messages, events and rejections. Plain facts, no behaviour.
+
+Times are integers of microseconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+Value = bool | int | float | str | None
+"""What a reading may be. `None`: the device named the reading and gave no usable value."""
+
+Kind = Literal[
+    "measurement",
+    "state",
+    "availability",
+    "command",
+    "discovery",
+    "location",
+    "event",
+    "birth",
+    "death",
+    "other",
+]
+
+
+class Properties(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The MQTT 5 properties of one PUBLISH, as far as it had any (MQTT 5.0, section 3.3.2.3)."""
+
+    payload_is_text: bool = False
+    expiry_s: int | None = None
+    content_type: str | None = None
+    response_topic: str | None = None
+    correlation_data: bytes | None = None
+    user: tuple[tuple[str, str], ...] = ()
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One MQTT PUBLISH as received. `packet_id` is 0 at QoS 0."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    received_at: int
+    packet_id: int = 0
+    dup: bool = False
+    properties: Properties | None = None
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One normalized fact. `from_device` says whose clock gave `observed_at`; units are UCUM codes by reading name."""
+
+    device: str
+    kind: Kind
+    format: str
+    observed_at: int
+    readings: Mapping[str, Value]
+    from_device: bool = False
+    seq: int | None = None
+    units: Mapping[str, str] | None = None
+
+
+class Rejection(msgspec.Struct, frozen=True, gc=False):
+    """Why no format could read a message; `format` names the one that recognized it and failed, if any did."""
+
+    reason: str
+    format: str = ""
+
+
+Outcome = Sequence[Event] | Rejection
+"""What the formats made of one message."""
+
+Entry = tuple[Message, Outcome]
+"""What the log keeps of one message."""
+
+
+class StoredEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event as the log gives it back, with what its message says of it. `readings` is the JSON object as stored."""
+
+    id: int
+    message_id: int
+    device: str
+    kind: str
+    observed_at: int
+    received_at: int
+    from_device: bool
+    topic: str
+    format: str
+    qos: int
+    retain: bool
+    seq: int | None
+    readings: str
+    units: Mapping[str, str]
