@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from sqlalchemy import func, insert, select
 from sqlalchemy.dialects.sqlite import dialect
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from storage import engine, migrations, schema, segments
 from storage.catalog import Catalog
@@ -107,20 +108,35 @@ class Store:
     def recent(self, session_id: int, limit: int) -> dict[int, int]:
         """Packet id → content hash of the last `limit` acknowledgeable messages of a session, from two segments."""
         found: dict[int, int] = {}
+        topics = schema.topics
         for segment in (self.segment.id, self.segment.id - 1):
             if segment < 1 or len(found) >= limit:
                 break
-            messages, topics = schema.messages(segment), schema.topics
-            rows = self.connection.execute(
+            messages = schema.messages(segment)
+            newest_first = (
                 select(messages.c.packet_id, topics.c.topic, messages.c.payload)
                 .join_from(messages, topics, topics.c.id == messages.c.topic_id)
                 .where(messages.c.session_id == session_id, messages.c.packet_id > 0)
                 .order_by(messages.c.id.desc())
                 .limit(limit - len(found))
             )
-            for packet_id, topic, payload in rows:
-                found.setdefault(packet_id, hash((topic, payload)))
+            with engine.translated(self.path):
+                for packet_id, topic, payload in self.connection.execute(newest_first):
+                    found.setdefault(packet_id, hash((topic, payload)))
         return found
+
+    def cursor(self, name: str) -> int:
+        """The position that a consumer has confirmed, 0 where it has confirmed nothing."""
+        cursors = schema.cursors
+        with engine.translated(self.path):
+            return self.connection.scalar(select(cursors.c.position).where(cursors.c.name == name)) or 0
+
+    def move_cursor(self, name: str, position: int) -> None:
+        """Commit a consumer's position."""
+        values = {"position": position, "moved_at": time.time_ns() // 1000}
+        statement = upsert(schema.cursors).values(name=name, **values)
+        with self._transaction():
+            self.connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
 
     @property
     def file(self) -> object:

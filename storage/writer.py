@@ -63,9 +63,13 @@ class Writer:
         """Queue an append. It is done when it is committed, however long the disk makes it wait."""
         return self.submit(_Append(entries, session_id))
 
+    def stop_waiting(self) -> None:
+        """Let the jobs that wait for something to pass fail, now and from now on."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """Finish the jobs that can be finished now, close the store, let the lock go."""
-        self._stopping.set()
+        self.stop_waiting()
         self._jobs.put(None)
         self._thread.join()
 

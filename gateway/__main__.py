@@ -1,0 +1,71 @@
+"""The `amber` command: joins the doors of the rooms, and turns what goes wrong into one line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+import devices.cli
+import gateway.cli
+import gateway.demo_cli
+import gateway.replay_cli
+import storage.cli
+from devices.errors import DeviceError
+from gateway.link.errors import LinkError
+from storage.errors import AmberError
+
+KNOWN = AmberError, DeviceError, LinkError
+"""What a person can do something about; anything else is a fault of ours, and its traceback is wanted."""
+
+app = typer.Typer(
+    name="amber",
+    help="An MQTT gateway that keeps every message before it acknowledges it, and plays history back.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for door in (gateway.demo_cli, gateway.cli, devices.cli, storage.cli, gateway.replay_cli):
+    door.register(app)
+
+
+def main() -> None:
+    """Run `amber` with the arguments of the process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit status: 2 after wrong usage, 1 after a failure, each with one line on standard error."""
+    try:
+        return app(list(arguments), prog_name="amber", standalone_mode=False) or 0
+    except TyperException as error:
+        return _tell(error.format_message().rstrip("."), error.exit_code)
+    except KNOWN as error:
+        return _tell(str(error), 1)
+    except ExceptionGroup as group:
+        known, other = group.split(KNOWN)
+        if other or not known:
+            raise
+        return _tell("; ".join(dict.fromkeys(map(str, _leaves(known)))), 1)
+    except BrokenPipeError:  # whoever read us has seen enough; keep Python from flushing into the pipe at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (Abort, KeyboardInterrupt):
+        return 130
+
+
+def _tell(text: str, status: int) -> int:
+    print(f"amber: {' '.join(text.split())}", file=sys.stderr)
+    return status
+
+
+def _leaves(group: ExceptionGroup[Exception]) -> list[Exception]:
+    return [leaf for error in group.exceptions for leaf in (_leaves(error) if isinstance(error, ExceptionGroup) else [error])]
+
+
+if __name__ == "__main__":
+    main()

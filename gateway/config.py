@@ -1,0 +1,207 @@
+"""The gateway's configuration: options over environment over `amber.toml` over defaults. Refuses what cannot work."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from gateway.link.errors import LinkError
+from gateway.link.options import LinkOptions
+from gateway.link.subscriptions import parse_subscription
+from storage.engine import store_path
+from storage.errors import AmberError
+from storage.store import StoreOptions
+
+DEFAULT_FILE = Path("amber.toml")
+
+
+class ConfigError(AmberError):
+    """A setting that cannot work; the text names it and what to write instead."""
+
+
+class Section(BaseModel):
+    """A table of the file; a key that is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LinkSection(Section):
+    """How the gateway connects to the broker."""
+
+    client_id: str = Field(
+        "",
+        description="Name of our session at the broker: the same at every start, and no other client's. "
+        "Empty: `amber-` and the machine's host name.",
+    )
+    username: str | None = Field(None, description="User name, if it is not in the broker's address.")
+    password: str | None = Field(
+        None, description="Password, if it is not in the broker's address; best set in the environment."
+    )
+    ca_file: str | None = Field(None, description="Certificates to trust for `mqtts://`; else the system's.")
+    cert_file: str | None = Field(None, description="Our own certificate, where the broker asks for one.")
+    key_file: str | None = Field(None, description="Its key, if that is not in the same file.")
+    window_messages: int = Field(
+        10_000,
+        ge=1,
+        le=65_535,
+        description="Unacknowledged messages that the broker may have on the way (MQTT 5 Receive Maximum).",
+    )
+    session_expiry_s: int = Field(
+        30 * 86_400,
+        ge=60,
+        le=0xFFFFFFFF,
+        description="Seconds for which the broker keeps messages for a gateway that is away.",
+    )
+    keep_alive_s: int = Field(30, ge=1, le=65_535, description="Seconds after which a silent connection is probed.")
+
+
+class SegmentsSection(Section):
+    """How the store is written."""
+
+    events: int = Field(
+        1_000_000, ge=1_000, description="Events after which a segment is sealed and the next one begun."
+    )
+    free_floor_mb: int = Field(
+        64,
+        ge=0,
+        description="Room in MB that must stay free on the store's disk; with less, nothing is stored or acknowledged.",
+    )
+
+
+class LogSection(Section):
+    """What the gateway says on standard error."""
+
+    level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
+    status_interval_s: float = Field(10.0, gt=0, description="Seconds from one status line to the next.")
+
+
+class Config(BaseSettings):
+    """All settings."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AMBER_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    broker: str = Field("mqtt://127.0.0.1:1883", description="The broker: `mqtt[s]://[user:password@]host[:port]`.")
+    store: str = Field("amber.db", description="The store: a file, or `sqlite:///FILE`.")
+    subscribe: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("#",),
+        description="Topic filters, each with a maximum QoS if wanted (`meters/+/state:1`); in the environment, "
+        "separated by spaces.",
+    )
+    link: LinkSection = LinkSection()
+    segments: SegmentsSection = SegmentsSection()
+    log: LogSection = LogSection()
+
+    @field_validator("subscribe", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(value.split()) if isinstance(value, str) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def store_path(self) -> Path:
+        return store_path(self.store)
+
+    @property
+    def store_options(self) -> StoreOptions:
+        return StoreOptions(self.segments.events, self.segments.free_floor_mb << 20)
+
+    @property
+    def link_options(self) -> LinkOptions:
+        """Raises LinkError."""
+        link = self.link
+        return LinkOptions(
+            broker_url=self.broker,
+            client_id=link.client_id or f"amber-{socket.gethostname()}",
+            subscriptions=tuple(parse_subscription(text) for text in self.subscribe),
+            window_messages=link.window_messages,
+            session_expiry_s=link.session_expiry_s,
+            keep_alive_s=link.keep_alive_s,
+            username=link.username,
+            password=link.password,
+            ca_file=link.ca_file,
+            cert_file=link.cert_file,
+            key_file=link.key_file,
+        )
+
+
+def load(file: Path | None, options: Mapping[str, Any]) -> Config:
+    """Read `file` (else `amber.toml`, if there is one), the environment and the options. Raises ConfigError."""
+    if file is not None and not file.is_file():
+        raise ConfigError(f"there is no configuration at {file}: name a file that exists, or leave --config out")
+    source = file or DEFAULT_FILE
+
+    class ConfigFromFile(Config):
+        model_config = SettingsConfigDict(toml_file=source)
+
+    try:
+        config = ConfigFromFile(**options)
+        check_overlap([subscription.filter for subscription in config.link_options.subscriptions])
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from error
+    except LinkError as error:
+        raise ConfigError(str(error)) from error
+    return config
+
+
+def check_overlap(filters: Sequence[str]) -> None:
+    """Refuse filters that one topic could match twice: brokers may send it twice, and it would be stored twice."""
+    for one, other in itertools.combinations(filters, 2):
+        if overlap(_levels(one), _levels(other)):
+            raise ConfigError(
+                f"subscribe: {one} and {other} can match the same topic, which would be stored twice: "
+                "leave out the narrower one"
+            )
+
+
+def overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether a topic exists that both filters, given as levels, match."""
+    if one[:1] == ["#"] or other[:1] == ["#"]:
+        return True
+    if not one or not other:
+        return not one and not other or (one or other)[0] == "#"
+    alike = one[0] == other[0] or "+" in (one[0], other[0])
+    return alike and overlap(one[1:], other[1:])
+
+
+def _levels(filter: str) -> list[str]:
+    return (filter.split("/", 2)[2] if filter.startswith("$share/") else filter).split("/")
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first thing that is wrong, as key, value and remedy."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{key} is no setting of Amber: see docs/configuration.md for those that are"
+    return f"{key} = {first['input']!r} does not work: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -1,0 +1,59 @@
+"""Wiring only: opens the rooms, runs their tasks in one group, stops them in order. Does none of their work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+
+from gateway.config import Config
+from gateway.formats import Formats
+from gateway.ingest import ingest
+from gateway.link.codec import CodecLink
+from gateway.metrics import Metrics, Summary
+from storage.log import Log
+
+logger = logging.getLogger("amber")
+
+PATIENCE_S = 5.0
+"""How long a stop waits for commits that the disk holds up; what is not committed then, the broker sends again."""
+
+
+async def run(config: Config) -> None:
+    """Run the gateway until SIGTERM or SIGINT. Raises AmberError or LinkError when it cannot go on."""
+    metrics = Metrics()
+    async with Log(config.store_path, config.store_options) as log:
+        logger.info("storing in %s", config.store_path)
+        async with CodecLink(config.link_options) as link, asyncio.TaskGroup() as group:
+            ingesting = group.create_task(ingest(link, Formats(config.format_options), log, metrics), name="ingest")
+            speaking = group.create_task(speak(link, log, metrics, config.status_interval_s), name="status")
+            await stop_requested(ingesting)
+            logger.info("stopping: storing what has arrived")
+            asyncio.get_running_loop().call_later(PATIENCE_S, log.stop_waiting)
+            ingesting.cancel()
+            await asyncio.wait([ingesting])
+            speaking.cancel()
+    logger.info("stopped: %s", Summary(metrics).line().partition(" · ")[2])
+
+
+async def stop_requested(ingesting: asyncio.Task[None]) -> None:
+    """Wait for SIGTERM or SIGINT, or for the end of the ingest, which only a fault brings."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    ingesting.add_done_callback(lambda _: stop.set())
+    await stop.wait()
+
+
+async def speak(link: CodecLink, log: Log, metrics: Metrics, interval_s: float) -> None:
+    """One line each interval, with what the link or the store waits for."""
+    summary = Summary(metrics)
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            await asyncio.sleep(interval_s)
+            parts = [summary.line(), f"broker {link.state}"]
+            if log.trouble:
+                parts.append(str(log.trouble))
+            logger.info(" · ".join(parts))
