@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -18,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gateway.formats import Options
 from gateway.link.errors import LinkError
 from gateway.link.options import LinkOptions
 from gateway.link.subscriptions import parse_subscription
@@ -81,6 +83,31 @@ class SegmentsSection(Section):
     )
 
 
+class FormatsSection(Section):
+    """What the formats may believe, and spend on one message; what is over a bound is rejected and kept."""
+
+    time_zone: str | None = Field(
+        None, description="The zone of device times that name none, as in `Europe/Berlin`; else they are not believed."
+    )
+    payload_bytes: int = Field(1_048_576, ge=2, description="The longest payload that is read.")
+    depth: int = Field(32, ge=2, le=500, description="How deep objects and arrays may be nested.")
+    entries: int = Field(10_000, ge=2, description="How many keys and array elements one message may hold.")
+    array_items: int = Field(
+        64, ge=2, description="Arrays of plain values up to this length become a reading per element."
+    )
+    text_chars: int = Field(65_536, ge=2, description="The longest text of one reading.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                ZoneInfo(value)
+            except (KeyError, ValueError, OSError):
+                raise ValueError("write a zone as in Europe/Berlin or UTC") from None
+        return value
+
+
 class LogSection(Section):
     """What the gateway says on standard error."""
 
@@ -108,6 +135,7 @@ class Config(BaseSettings):
     )
     link: LinkSection = LinkSection()
     segments: SegmentsSection = SegmentsSection()
+    formats: FormatsSection = FormatsSection()
     log: LogSection = LogSection()
 
     @field_validator("subscribe", mode="before")
@@ -133,6 +161,18 @@ class Config(BaseSettings):
     @property
     def store_options(self) -> StoreOptions:
         return StoreOptions(self.segments.events, self.segments.free_floor_mb << 20)
+
+    @property
+    def format_options(self) -> Options:
+        bounds = self.formats
+        return Options(
+            zone=ZoneInfo(bounds.time_zone) if bounds.time_zone else None,
+            payload_bytes=bounds.payload_bytes,
+            depth=bounds.depth,
+            entries=bounds.entries,
+            array_items=bounds.array_items,
+            text_chars=bounds.text_chars,
+        )
 
     @property
     def link_options(self) -> LinkOptions:

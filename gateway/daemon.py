@@ -11,6 +11,7 @@ from gateway.config import Config
 from gateway.formats import Formats
 from gateway.ingest import ingest
 from gateway.link.codec import CodecLink
+from gateway.link.state import LinkState
 from gateway.metrics import Metrics, Summary
 from storage.log import Log
 
@@ -27,7 +28,7 @@ async def run(config: Config) -> None:
         logger.info("storing in %s", config.store_path)
         async with CodecLink(config.link_options) as link, asyncio.TaskGroup() as group:
             ingesting = group.create_task(ingest(link, Formats(config.format_options), log, metrics), name="ingest")
-            speaking = group.create_task(speak(link, log, metrics, config.status_interval_s), name="status")
+            speaking = group.create_task(speak(link, log, metrics, config.log.status_interval_s), name="status")
             await stop_requested(ingesting)
             logger.info("stopping: storing what has arrived")
             asyncio.get_running_loop().call_later(PATIENCE_S, log.stop_waiting)
@@ -53,7 +54,16 @@ async def speak(link: CodecLink, log: Log, metrics: Metrics, interval_s: float) 
     with contextlib.suppress(asyncio.CancelledError):
         while True:
             await asyncio.sleep(interval_s)
-            parts = [summary.line(), f"broker {link.state}"]
+            parts = [summary.line(), broker_state(link.state)]
             if log.trouble:
                 parts.append(str(log.trouble))
             logger.info(" · ".join(parts))
+
+
+def broker_state(state: LinkState) -> str:
+    """How the link is doing, in the words of the status line."""
+    if not state.connected:
+        return f"broker away: {state.last_error}" if state.last_error else "broker away"
+    if state.refused:
+        return f"broker refuses {', '.join(state.refused)}"
+    return "broker connected" if state.reconnects == 0 else f"broker connected, {state.reconnects} reconnects"

@@ -1,0 +1,196 @@
+"""The demo: a private broker, devices and the gateway as real processes, a live screen, a replay, and the count.
+
+Stands above all rooms and changes nothing in any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from devices.broker import BrokerError, Mosquitto
+from devices.ledger import accounts
+from gateway.demo_screen import Screen
+from storage.errors import AmberError
+from storage.history import Filters, Reader
+from storage.replay import replay
+
+START_WITHIN_S, SETTLE_WITHIN_S, STOP_WITHIN_S = 20.0, 15.0, 15.0
+REPLAYED_S, REPLAY_SPEED = 10.0, 10.0
+PARTS = ("amber.db", "amber.db-wal", "amber.db-shm", "amber.db.lock", "ledger.jsonl", "gateway.log", "devices.log")
+"""What a demo leaves in its folder, beside the broker's own folder, and what the next one may delete."""
+
+TELEMETRY = Filters(topics=("devices/+/telemetry",))
+
+
+class Count(msgspec.Struct, frozen=True):
+    """What the devices wrote into their ledger, held against what the store holds."""
+
+    published: int
+    acknowledged: int
+    stored: int
+    lost: int
+    repeated: int
+    rejected: int
+
+    def __str__(self) -> str:
+        return " · ".join(f"{name} {value}" for name, value in msgspec.structs.asdict(self).items())
+
+
+class Demo:
+    """One run of the demo in its folder."""
+
+    def __init__(self, folder: Path, *, seconds: float, devices: int, rate: float) -> None:
+        self._folder = folder
+        self._seconds, self._devices, self._rate = seconds, devices, rate
+        self._store = folder / "amber.db"
+        self._ledger = folder / "ledger.jsonl"
+
+    def run(self) -> int:
+        """The exit status: 1 if an event was lost or repeated."""
+        self._empty_folder()
+        try:
+            with Mosquitto(self._folder / "broker") as broker, self._gateway(broker.url) as gateway:
+                with self._simulation(broker.url) as simulation:
+                    self._watch(gateway, simulation)
+                self._settle()
+                self._replay()
+        except BrokerError as error:
+            raise AmberError(str(error)) from error
+        except KeyboardInterrupt:
+            print("interrupted: everything is stopped, and the store is kept", file=sys.stderr)
+        count = self._count()
+        store = self._store
+        print(f"\nThe store is {store}. Ask it:")
+        print(f"  ./run events -n 5 --store {store}")
+        print(f"  ./run replay --speed 10 --device thermo-0001 --store {store}")
+        print(f"  ./run status --store {store}")
+        print(count)
+        return 1 if count.lost or count.repeated else 0
+
+    def _empty_folder(self) -> None:
+        """Only of what a demo wrote: the folder may be anyone's."""
+        shutil.rmtree(self._folder / "broker", ignore_errors=True)
+        for part in PARTS:
+            (self._folder / part).unlink(missing_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def _gateway(self, url: str) -> Iterator[subprocess.Popen[bytes]]:
+        arguments = ["-m", "gateway", "run", "--broker", url, "--store", str(self._store), "--config", os.devnull]
+        with process(arguments, self._folder / "gateway.log") as gateway:
+            log = self._folder / "gateway.log"
+            _wait(lambda: "subscribed" in log.read_text(), gateway, START_WITHIN_S, f"the gateway did not start: see {log}")
+            yield gateway
+
+    @contextlib.contextmanager
+    def _simulation(self, url: str) -> Iterator[subprocess.Popen[bytes]]:
+        options = {
+            "--broker": url,
+            "--devices": self._devices,
+            "--rate": self._rate,
+            "--duration": self._seconds,
+            "--ledger": self._ledger,
+        }
+        arguments = ["-m", "devices", "simulate", *(str(part) for pair in options.items() for part in pair)]
+        with process(arguments, self._folder / "devices.log") as simulation:
+            yield simulation
+
+    def _watch(self, gateway: subprocess.Popen[bytes], simulation: subprocess.Popen[bytes]) -> None:
+        """The live screen, until the devices are done."""
+        with Reader(self._store) as reader, Screen(self._seconds) as screen:
+            while simulation.poll() is None and gateway.poll() is None:
+                screen.show(reader)
+                time.sleep(0.25)
+            screen.show(reader)
+        if gateway.poll() is not None:
+            raise AmberError(f"the gateway ended by itself: see {self._folder / 'gateway.log'}")
+        if simulation.returncode:
+            raise AmberError(f"the devices failed: see {self._folder / 'devices.log'}")
+
+    def _settle(self) -> None:
+        """Wait until the store has what was acknowledged; if it never comes, the count will say so."""
+        patience = time.monotonic() + SETTLE_WITHIN_S
+        while self._count().lost and time.monotonic() < patience:
+            time.sleep(0.2)
+
+    def _replay(self) -> None:
+        """The last seconds once more, at ten times the pace."""
+        with Reader(self._store) as reader:
+            newest = next(iter(reader.pages(TELEMETRY, newest_first=True, limit=1)), [])
+        if not newest:
+            return
+        since = newest[0].received_at - round(REPLAYED_S * 1e6)
+        filters = msgspec.structs.replace(TELEMETRY, since=since, clock="received")
+        print(f"\nThe last {REPLAYED_S:.0f} s once more, at {REPLAY_SPEED:.0f} times the pace:")
+        asyncio.run(_play(self._store, filters))
+
+    def _count(self) -> Count:
+        sent, acked = set(), set()
+        if self._ledger.exists():
+            for (device, _), account in accounts(self._ledger).items():
+                sent |= {(device, seq) for seq in account.sent}
+                acked |= {(device, seq) for seq in account.acked}
+        stored = 0
+        distinct = set()
+        with Reader(self._store) as reader:
+            for page in reader.pages(TELEMETRY):
+                stored += len(page)
+                distinct |= {(event.device, event.seq) for event in page}
+            rejected = reader.status().rejections
+        return Count(len(sent), len(acked), stored, len(acked - distinct), stored - len(distinct), rejected)
+
+
+async def _play(store: Path, filters: Filters) -> None:
+    started, events, shown_at = time.monotonic(), 0, 0.0
+    async for batch in replay(store, filters, speed=REPLAY_SPEED, clock="received"):
+        events += len(batch)
+        if time.monotonic() - shown_at > 0.1:
+            shown_at = time.monotonic()
+            event = batch[-1]
+            print(f"  {event.device:<14} {event.readings[:80]}")
+    print(f"  {events} events in {time.monotonic() - started:.1f} s")
+
+
+@contextlib.contextmanager
+def process(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python process that ends with the block: by SIGTERM, or by SIGKILL when that does not help."""
+    with log.open("ab") as file:
+        child = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            # Python finds the packages of the clone beside this one; the child need not share our folder.
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+            process_group=0,
+        )
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _wait(ready: Callable[[], bool], child: subprocess.Popen[bytes], within_s: float, failure: str) -> None:
+    """Look until it is ready. Raises AmberError if the process ends first or the time is over."""
+    patience = time.monotonic() + within_s
+    while not ready():
+        if child.poll() is not None or time.monotonic() > patience:
+            raise AmberError(failure)
+        time.sleep(0.05)
