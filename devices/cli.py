@@ -1,0 +1,147 @@
+"""The door to the devices: `amber simulate`. It reads the options, has the simulation run, and prints its summary.
+
+Importing it costs no more than Typer: all that does the work is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from devices.errors import DeviceError
+
+if TYPE_CHECKING:
+    from devices.address import Address
+
+
+def main() -> int:
+    """`python -m devices [simulate]`: the same command by itself. Returns the exit code."""
+    app = typer.Typer(add_completion=False)
+    register(app)
+    try:
+        # Typer takes no name where there is but one command, and people who know `amber simulate` will give it.
+        arguments = sys.argv[2:] if sys.argv[1:2] == ["simulate"] else sys.argv[1:]
+        return app(arguments, standalone_mode=False, prog_name="python -m devices") or 0
+    except typer.TyperException as error:
+        print(f"amber: {error.format_message()}", file=sys.stderr)
+        return error.exit_code
+    except typer.Abort:
+        return 130
+
+
+def register(app: typer.Typer) -> None:
+    """Add the devices' command to `app`."""
+    app.command()(simulate)
+
+
+def simulate(
+    *,
+    devices: Annotated[int, typer.Option(min=1, help="How many devices, each with a connection of its own.")] = 10,
+    rate: Annotated[float, typer.Option(help="Messages a second from each device.")] = 1.0,
+    qos: Annotated[int, typer.Option(min=0, max=2, help="MQTT quality of service of the telemetry.")] = 1,
+    models: Annotated[
+        str, typer.Option(help="What kinds of devices, taking turns.", metavar="NAME,…")
+    ] = "thermometer,meter,door,tracker",
+    seed: Annotated[
+        int | None, typer.Option(help="Makes the signals repeatable: with --start too, to the byte.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="The time the devices' clocks start from; now, if not given.", metavar="TIME")
+    ] = None,
+    duration: Annotated[
+        str | None, typer.Option(help="How long: 30s, 5m, 1h. Until Ctrl-C, if not given.", metavar="TIME")
+    ] = None,
+    broker: Annotated[
+        str, typer.Option(envvar="AMBER_BROKER", help="mqtt:// or mqtts:// and user:password@host:port.", metavar="URL")
+    ] = "mqtt://127.0.0.1:1883",
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Whom to trust with mqtts, instead of the system's authorities.")
+    ] = None,
+    connect_timeout: Annotated[
+        str, typer.Option(help="Give up if no device has connected by then.", metavar="TIME")
+    ] = "10s",
+    ledger: Annotated[
+        Path | None, typer.Option(help="Add to this file what was sent and what was acknowledged.")
+    ] = None,
+) -> None:
+    """Simulate devices that publish to the broker, until --duration is over or Ctrl-C."""
+    from devices import simulation
+    from devices.counts import summary
+    from devices.plan import Plan
+
+    plan = Plan(
+        devices=devices,
+        rate=_rate(rate),
+        qos=qos,
+        models=_models(models),
+        start_us=_start(start),
+        duration_s=None if duration is None else _seconds(duration, "--duration"),
+        seed=seed,
+    )
+    address = _address(broker, ca_file)
+    within_s = _seconds(connect_timeout, "--connect-timeout")
+    try:
+        counts = simulation.simulate(plan, address, ca_file=ca_file, ledger=ledger, connect_within_s=within_s)
+    except DeviceError as error:
+        print(f"amber: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    print(summary(counts))
+    if counts.failed:
+        print(f"amber: {counts.failed} events failed: {counts.trouble or 'no answer in time'}", file=sys.stderr)
+
+
+def _rate(rate: float) -> float:
+    if not 0 < rate <= 10_000:
+        raise typer.BadParameter("a rate is more than 0 and at most 10000 messages a second", param_hint="--rate")
+    return rate
+
+
+def _models(names: str) -> tuple[str, ...]:
+    from devices.models import MODELS
+
+    chosen = tuple(name.strip() for name in names.split(","))
+    for name in chosen:
+        if name not in MODELS:
+            raise typer.BadParameter(f"there is no {name!r}, only {', '.join(MODELS)}", param_hint="--models")
+    return tuple(dict.fromkeys(chosen))  # each takes its turn once, or two devices would share a name
+
+
+def _start(text: str | None) -> int:
+    """Microseconds since the epoch."""
+    from devices.clock import microseconds, wall_us
+
+    if text is None:
+        return wall_us()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("a time looks like 2026-11-22T09:00:00Z", param_hint="--start") from None
+    if moment.year > 9000:
+        raise typer.BadParameter("no time after the year 9000 can be told", param_hint="--start")
+    return microseconds(moment)
+
+
+def _seconds(text: str, option: str) -> float:
+    """The length of a time such as 30s, 5m, 1h; a bare number is seconds."""
+    import pytimeparse2
+
+    seconds = pytimeparse2.parse(text)
+    if seconds is None or not 0 < seconds < 1e9:
+        raise typer.BadParameter(f"{text!r} is no length of time, such as 30s, 5m or 1h", param_hint=option)
+    return float(seconds)
+
+
+def _address(url: str, ca_file: Path | None) -> Address:
+    from devices.address import parse_address
+
+    try:
+        address = parse_address(url)
+    except DeviceError as error:
+        raise typer.BadParameter(str(error), param_hint="--broker") from None
+    if ca_file is not None and not address.tls:
+        raise typer.BadParameter("only mqtts:// has certificates to check", param_hint="--ca-file")
+    return address

@@ -1,0 +1,92 @@
+"""How a simulation is doing: numbers, and the lines that show them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TextIO
+
+import msgspec
+
+TERMINAL_EVERY_S = 0.25
+PLAIN_EVERY_S = 5.0
+
+
+class Counts(msgspec.Struct):
+    """Counted in events, each once, unless it says otherwise.
+
+    `published`: handed to a connection; `acknowledged`: the broker has answered yes, which it never does at QoS 0;
+    `failed`: will never be either, as the outbox was full, the broker refused it, or the run ended before an answer.
+    `repeated`: publications beyond the first of an event; `statuses`: status messages acknowledged.
+    `elapsed_s` ends with the last answer; saying goodbye is not counted.
+    """
+
+    devices: int
+    qos: int
+    published: int = 0
+    acknowledged: int = 0
+    failed: int = 0
+    repeated: int = 0
+    statuses: int = 0
+    connected: int = 0
+    elapsed_s: float = 0.0
+    trouble: str = ""
+
+    @property
+    def done(self) -> int:
+        """Events through, as far as this QoS can tell."""
+        return self.acknowledged if self.qos else self.published
+
+
+def summary(counts: Counts) -> str:
+    """The last word on a run, in one line."""
+    rate = counts.done / counts.elapsed_s if counts.elapsed_s else 0.0
+    return " · ".join(
+        [
+            *_numbers(counts),
+            f"statuses {counts.statuses}",
+            f"devices {counts.devices}",
+            f"{counts.elapsed_s:.1f} s",
+            f"{rate:.1f} msg/s",
+        ]
+    )
+
+
+async def show(counts: Counts, stream: TextIO) -> None:
+    """For ever: one live line on a terminal, elsewhere a plain line every few seconds."""
+    terminal = stream.isatty()
+    loop = asyncio.get_running_loop()
+    before, before_s = 0, loop.time()
+    try:
+        while True:
+            await asyncio.sleep(TERMINAL_EVERY_S if terminal else PLAIN_EVERY_S)
+            now_s = loop.time()
+            line = _progress(counts, (counts.done - before) / (now_s - before_s))
+            before, before_s = counts.done, now_s
+            if terminal:
+                stream.write(f"\r{line}\x1b[K")
+            elif counts.statuses:  # before that there is nothing to tell but the error, should it come to one
+                stream.write(f"{line}\n")
+            stream.flush()
+    finally:
+        if terminal:
+            stream.write("\r\x1b[K")
+            stream.flush()
+
+
+def _progress(counts: Counts, rate: float) -> str:
+    parts = [f"connected {counts.connected}/{counts.devices}", *_numbers(counts), f"{rate:.1f} msg/s"]
+    if counts.trouble and (counts.failed or counts.connected < counts.devices):
+        parts.append(counts.trouble)
+    return " · ".join(parts)
+
+
+def _numbers(counts: Counts) -> list[str]:
+    none = "" if counts.qos else " (QoS 0 has none)"
+    numbers = [
+        f"published {counts.published}",
+        f"acknowledged {counts.acknowledged}{none}",
+        f"failed {counts.failed}",
+    ]
+    if counts.repeated:
+        numbers.append(f"repeated {counts.repeated}")
+    return numbers
