@@ -195,7 +195,7 @@ class Config(BaseSettings):
 
 def load(file: Path | None, options: Mapping[str, Any]) -> Config:
     """Read `file` (else `amber.toml`, if there is one), the environment and the options. Raises ConfigError."""
-    if file is not None and not file.is_file():
+    if file is not None and not file.exists():
         raise ConfigError(f"there is no configuration at {file}: name a file that exists, or leave --config out")
     source = file or DEFAULT_FILE
 

@@ -49,9 +49,9 @@ class Verdict(NamedTuple):
 class Gateway:
     """A gateway process that can be ended in any way, and started again."""
 
-    def __init__(self, url: str, store: Path) -> None:
+    def __init__(self, url: str, store: Path, log: Path | None = None) -> None:
         self._arguments = [sys.executable, "-m", "gateway", "run", "--broker", url, "--store", str(store)]
-        self._log = store.with_suffix(".log")
+        self._log = log or store.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -63,6 +63,16 @@ class Gateway:
         assert self._process
         self._process.send_signal(sign)
         return self._process.wait(30)
+
+    def wait(self) -> int:
+        """Its status, when it ends by itself."""
+        assert self._process
+        return self._process.wait(30)
+
+    def resident_mb(self) -> float:
+        assert self._process
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1000
 
     def wait_until_said(self, words: str, within_s: float = 30.0) -> None:
         patience = time.monotonic() + within_s
