@@ -90,7 +90,7 @@ class FormatsSection(Section):
         None, description="The zone of device times that name none, as in `Europe/Berlin`; else they are not believed."
     )
     payload_bytes: int = Field(1_048_576, ge=2, description="The longest payload that is read.")
-    depth: int = Field(32, ge=2, le=500, description="How deep objects and arrays may be nested.")
+    depth: int = Field(32, ge=2, le=300, description="How deep objects and arrays may be nested.")
     entries: int = Field(10_000, ge=2, description="How many keys and array elements one message may hold.")
     array_items: int = Field(
         64, ge=2, description="Arrays of plain values up to this length become a reading per element."

@@ -1,0 +1,67 @@
+"""Which keys of a JSON object name the device, its clock and its sequence, and which ones only wrap the readings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+# Best first. Keys are compared in lower case without `_`, `-` and spaces: device_id and deviceId are one name.
+DEVICE = "device deviceid devicename deviceuid deveui devid sensorid sensorname nodeid thingid assetid machineid id"
+TIME = (
+    "observedat time timestamp ts datetime when measuredat sampledat recordedat eventtime devicetime timeutc utctime "
+    "utc timems timestampms tsms epoch unixtime createdat date t"
+)
+# `n` and `counter` count pulses as often as messages: taken for a sequence, a water meter would lose its readings.
+SEQ = "seq sequence seqno seqnum seqnr sequenceno sequencenumber fcnt framecounter messageid msgid packetid"
+BOOT = "boot bootid"
+UNITS = "units"
+WRAPPERS = frozenset({"readings", "values", "fields", "measurements", "telemetry", "data"})
+"""Objects under these keys are read as if their keys stood beside the others."""
+BATCHES = WRAPPERS | {"metrics", "events", "samples", "records", "points", "entries", "history", "batch"}
+"""Arrays of objects under these keys may be a batch."""
+
+VALUE = frozenset({"value", "val"})
+UNIT = frozenset({"unit", "units", "uom", "unitofmeasurement"})
+DESCRIPTION = frozenset({"cat", "category", "desc", "description", "label"})
+NAME = frozenset({"name", "n", "key", "parameter", "metric", "field", "quantity", "channel"})
+
+_RANKS = {
+    key: (role, rank)
+    for role, keys in enumerate((DEVICE, TIME, SEQ, BOOT, UNITS))
+    for rank, key in enumerate(keys.split())
+}
+_DROPPED = str.maketrans("", "", "_- ")
+
+
+class Roles(NamedTuple):
+    """The keys of one object that may have a role, best first."""
+
+    device: tuple[str, ...]
+    time: tuple[str, ...]
+    seq: tuple[str, ...]
+    boot: tuple[str, ...]
+    units: tuple[str, ...]
+
+
+def roles(keys: Iterable[str]) -> Roles:
+    found: list[list[tuple[int, str]]] = [[], [], [], [], []]
+    for key in keys:
+        ranked = _RANKS.get(squeezed(key))
+        if ranked:
+            found[ranked[0]].append((ranked[1], key))
+    return Roles(*(tuple(key for _, key in sorted(role, key=_rank)) for role in found))
+
+
+def squeezed(key: str) -> str:
+    """The form in which keys are compared; none of the words above is as long as 32 characters."""
+    return _squeezed(key) if len(key) <= 32 else ""
+
+
+@lru_cache(maxsize=4_096)
+def _squeezed(key: str) -> str:
+    return key.translate(_DROPPED).lower()
+
+
+def _rank(entry: tuple[int, str]) -> int:
+    return entry[0]

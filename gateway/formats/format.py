@@ -1,0 +1,53 @@
+"""What a format is: a row of the registry and the reader behind it. Every format file imports this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gateway.formats.body import Body
+from storage.event import Event, Message
+
+Reader = Callable[[Message, Body], Sequence[Event] | None]
+"""Gives the events of a message, or None where the message is not of its format; raises Unreadable."""
+
+
+class Unreadable(Exception):
+    """The message is of this format and broken; the text says how, in words for a person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Format:
+    """One row: a name, where the format may apply, and its reader, which confirms by the payload's shape.
+
+    A message that fits any of the signatures is shown to the reader. A row without a signature is shown
+    every message that is neither a JSON object nor a JSON array.
+    """
+
+    name: str
+    read: Reader
+    content_types: tuple[str, ...] = ()
+    """MQTT 5 content types, in lower case and without parameters: `application/senml+json`."""
+    user_properties: tuple[str, ...] = ()
+    """Names of MQTT 5 user properties that mark the format: `ce_specversion`."""
+    topics: tuple[str, ...] = ()
+    """MQTT topic filters: `tele/+/SENSOR`."""
+    starts: tuple[bytes, ...] = ()
+    """First bytes of the payload; never `{` or `[`, which name no format."""
+    keys: tuple[frozenset[str], ...] = ()
+    """Sets of keys; a JSON object, or the first of an array, that has all of one set may be of the format."""
+
+    def __post_init__(self) -> None:
+        if any(start[:1] in (b"", b"{", b"[") for start in self.starts):
+            raise ValueError(f"format {self.name}: a JSON payload is told by keys, not by its first byte")
+
+    @property
+    def signed(self) -> bool:
+        return bool(self.content_types or self.user_properties or self.topics or self.starts or self.keys)
+
+
+def named(name: str | None, body: Body) -> str:
+    """A name out of `body.place`; Unreadable where the topic's is over the limit."""
+    if name is None:
+        raise Unreadable(f"the topic's names are longer than {body.options.name_chars} characters (name_chars)")
+    return name

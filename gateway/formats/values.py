@@ -1,0 +1,90 @@
+"""What a single value may be in a reading, and what kind of event a set of values makes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+
+from gateway.formats import texts
+from gateway.formats.format import Unreadable
+from gateway.formats.options import Options
+from storage.event import Kind, Value
+
+PRESENCE_NAMES = frozenset(
+    {"status", "state", "availability", "available", "lwt", "online", "connected", "connection", "reachable", "alive"}
+)
+"""Names, in lower case, of readings and topic levels that may tell whether a device is there."""
+
+_ALWAYS = frozenset({"online", "offline"})
+_ON_PRESENCE = _ALWAYS | {"connected", "disconnected", "available", "unavailable", "alive", "dead", "lost", "0", "1"}
+_BEYOND = 10**308
+
+
+def usable(value: Value, options: Options) -> Value:
+    """The value as a reading keeps it: None for what is not a number after all; Unreadable for an endless text."""
+    if type(value) is str:
+        if len(value) > options.text_chars:
+            raise Unreadable(f"a text of {len(value)} characters, over the limit of {options.text_chars} (text_chars)")
+        return texts.storable(value)
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    if type(value) is int and not fits_double(value):
+        return None
+    return value
+
+
+def fits_double(value: int) -> bool:
+    """Whether other programs can make a number of it at all: what no double holds is as unusable as 1e999."""
+    return -_BEYOND < value < _BEYOND
+
+
+def kind_of(readings: Mapping[str, Value]) -> Kind:
+    """A position, a presence, a measurement where any value is a number, a state of texts and booleans."""
+    if position(readings):
+        return "location"
+    if len(readings) == 1:
+        ((name, value),) = readings.items()
+        if tells_presence(name, value):
+            return "availability"
+    return kind_of_types(set(map(type, readings.values())))
+
+
+def kind_of_types(types: Collection[type]) -> Kind:
+    if int in types or float in types:
+        return "measurement"
+    return "state" if str in types or bool in types else "other"
+
+
+def tells_presence(name: str, value: Value) -> bool:
+    """Whether a lone value under this name says that the device is there, or is not."""
+    if type(value) is float or value is None or (name := name.lower()) not in PRESENCE_NAMES:
+        return False
+    if name in ("status", "state"):  # these tell of a thousand other things as well
+        return type(value) is str and value.lower() in _ALWAYS
+    return type(value) is bool or str(value).lower() in _ON_PRESENCE
+
+
+def position(readings: Mapping[str, Value]) -> tuple[str, str] | None:
+    """The names of a latitude and the longitude beside it, where both are there and on the globe."""
+    latitudes = {path: name for name, path, last in map(_parted, readings) if last in LATITUDES}
+    if not latitudes:
+        return None
+    longitudes = {path: name for name, path, last in map(_parted, readings) if last in _LONGITUDES}
+    for path, latitude in latitudes.items():
+        longitude = longitudes.get(path)
+        if longitude and _degrees(readings[latitude], 90) and _degrees(readings[longitude], 180):
+            return latitude, longitude
+    return None
+
+
+LATITUDES = frozenset({"latitude", "lat"})
+_LONGITUDES = frozenset({"longitude", "lon", "lng", "long"})
+
+
+def _parted(name: str) -> tuple[str, str, str]:
+    path, _, last = name.rpartition(".")
+    return name, path, last.lower()
+
+
+def _degrees(value: Value, most: int) -> bool:
+    return isinstance(value, (int, float)) and type(value) is not bool and -most <= value <= most
