@@ -7,7 +7,7 @@ import sys
 
 from bench.rig import machine
 
-NAMES = ("drain", "growth", "latency", "replaying", "asking")
+NAMES = ("drain", "growth", "latency", "asking")
 """In the order in which they run; each a module beside this one with a `main`."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import ceilings, rig
 from devices.broker import Mosquitto
-from storage.history import Filters, Reader
+from storage.history import Reader
 
 
 def main(messages: int = 300_000, rounds: int = 3) -> None:
@@ -42,6 +42,5 @@ def drain(folder: Path, broker: Mosquitto, messages: int) -> tuple[float, float,
         cpu_before = gateway.cpu_s()
         ended = rig.wait_for(reader, messages)
         cpu_us = (gateway.cpu_s() - cpu_before) / messages * 1e6
-        first = next(iter(reader.pages(Filters(), limit=1)))[0].received_at
-        taken = rig.wall_us_at(ended) - first
+        taken = rig.wall_us_at(ended) - rig.received_at(reader, 0)
         return messages / (taken / 1e6), gateway.peak_mb(), cpu_us

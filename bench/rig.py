@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from devices.broker import Mosquitto
+from storage.filters import Filters
 from storage.history import Reader
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -133,13 +134,30 @@ def wait_for(reader: Reader, position: int, within_s: float = 300) -> float:
     return time.monotonic()
 
 
+def received_at(reader: Reader, position: int, within_s: float = 60) -> int:
+    """When the first message behind a position was received, in microseconds since the epoch."""
+    wait_for(reader, position + 1, within_s)
+    return next(iter(reader.pages(Filters(after=position), limit=1)))[0].received_at
+
+
 def subscribe_session(folder: Path, mosquitto: Mosquitto) -> None:
     """Let the gateway subscribe once, so that the broker keeps what comes while it is away."""
     with Gateway(mosquitto, folder / "session.db") as gateway:
-        patience = time.monotonic() + 10
-        while "subscribed" not in (folder / "session.log").read_text() and time.monotonic() < patience:
-            time.sleep(0.02)
+        wait_until_subscribed(folder / "session.log")
         gateway.stop()
+
+
+def wait_until_subscribed(log: Path) -> None:
+    """Until the broker has granted the gateway's filters, as its log tells."""
+    patience = time.monotonic() + 10
+    while "subscribed" not in log.read_text():
+        if time.monotonic() > patience:
+            raise TimeoutError(f"the gateway could not subscribe:\n{log.read_text()}")
+        time.sleep(0.02)
+
+
+def after(position: int) -> Filters:
+    return Filters(after=position)
 
 
 def table(title: str, rows: Sequence[Sequence[object]], head: Sequence[str]) -> None:

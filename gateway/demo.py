@@ -22,7 +22,8 @@ from devices.broker import BrokerError, Mosquitto
 from devices.ledger import accounts
 from gateway.demo_screen import Screen
 from storage.errors import AmberError
-from storage.history import Filters, Reader
+from storage.filters import Filters
+from storage.history import Reader
 from storage.replay import replay
 
 START_WITHIN_S, SETTLE_WITHIN_S, STOP_WITHIN_S = 20.0, 15.0, 15.0

@@ -14,7 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from storage.event import StoredEvent
-from storage.history import Filters, Reader, Status
+from storage.filters import Filters
+from storage.history import Reader
+from storage.overview import Status
 
 NEWEST, LATEST = 6, 12
 PLAIN_LINE_EVERY_S = 5.0
