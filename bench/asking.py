@@ -25,7 +25,9 @@ def main(events: int = 1_000_000) -> None:
     with tempfile.TemporaryDirectory(prefix="amber-bench-") as name:
         store = Path(name) / "asking.db"
         fill(store, events)
-        rig.table(f"Asking a store of {events:,} events, 10 000 devices", ask(store, events), ("what", "median", "worst"))
+        rig.table(
+            f"Asking a store of {events:,} events, 10 000 devices", ask(store, events), ("what", "median", "worst")
+        )
         rig.table("Replaying it", play(store, min(events, 2_000_000)), ("what", "events/s"))
 
 
@@ -42,8 +44,10 @@ def _entry(n: int) -> tuple[Message, list[Event]]:
     device = f"bench-{n * 7_919 % 10_000:05}"
     at = START + 1_000 * n
     readings = {"temperature": n % 977 / 100, "humidity": n % 311 / 10, "battery": 3.71, "ok": True}
-    message = Message(f"devices/{device}/telemetry", rig.payload(n), 1, False, at, n % 65_535 + 1)
-    return message, [Event(device, "measurement", "json", at, readings, True, n)]
+    message = Message(
+        f"devices/{device}/telemetry", rig.payload(n), 1, retain=False, received_at=at, packet_id=n % 65_535 + 1
+    )
+    return message, [Event(device, "measurement", "json", at, readings, from_device=True, seq=n)]
 
 
 def ask(store: Path, events: int) -> list[tuple[str, str, str]]:
@@ -53,7 +57,10 @@ def ask(store: Path, events: int) -> list[tuple[str, str, str]]:
     with Reader(store) as reader:
         rows = [
             ("100 events of one device in a range", *timed(lambda: read(reader, one, 100))),
-            ("the newest 10 of one device", *timed(lambda: read(reader, Filters(devices=("bench-00007",)), 10, newest=True))),
+            (
+                "the newest 10 of one device",
+                *timed(lambda: read(reader, Filters(devices=("bench-00007",)), 10, newest=True)),
+            ),
             ("the newest 10", *timed(lambda: read(reader, Filters(), 10, newest=True))),
         ]
     command = [sys.executable, "-m", "gateway", "events", "-n", "10", "--store", str(store)]
@@ -83,12 +90,14 @@ def timed(question: Callable[[], None], times: int = 11) -> tuple[str, str]:
 
 def play(store: Path, events: int) -> list[tuple[str, str]]:
     started = time.perf_counter()
-    with Reader(store) as reader, open(os.devnull, "w") as sink:
-        for page in reader.line_pages(limit=events):
-            sink.write("\n".join(page))
+    with Reader(store) as reader, Path(os.devnull).open("w") as sink:
+        sink.writelines("\n".join(page) for page in reader.line_pages(limit=events))
     lines = events / (time.perf_counter() - started)
     command = [sys.executable, "-m", "gateway", "replay", "--speed", "max", "-n", str(events), "--store", str(store)]
     started = time.perf_counter()
     run(command)
     whole = events / (time.perf_counter() - started)
-    return [("reader to JSON lines", f"{lines:,.0f}"), ("`amber replay --speed max`, the whole process", f"{whole:,.0f}")]
+    return [
+        ("reader to JSON lines", f"{lines:,.0f}"),
+        ("`amber replay --speed max`, the whole process", f"{whole:,.0f}"),
+    ]

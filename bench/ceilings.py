@@ -11,6 +11,7 @@ import aiomqtt
 import mqtt5
 import msgspec
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -125,7 +126,7 @@ async def _receive(mosquitto: Mosquitto, count: int) -> float:
 
 def _session(mosquitto: Mosquitto, client_id: str) -> paho.Client:
     """A session at the broker that is subscribed to everything, and the client that left it."""
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5)
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5)
     subscribed = threading.Event()
     client.on_subscribe = lambda *_: subscribed.set()
     client.on_connect = lambda client, *_: client.subscribe("#", 1)
@@ -144,6 +145,6 @@ def _connect(client: paho.Client, mosquitto: Mosquitto) -> None:
 
 
 def _properties() -> Properties:
-    properties = Properties(PacketTypes.CONNECT)
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval, properties.ReceiveMaximum = 600, 1_000
     return properties

@@ -19,14 +19,19 @@ def main(messages: int = 300_000, rounds: int = 3) -> None:
             sqlite = ceilings.sqlite(folder, messages)
             drained, peak_mb, cpu_us = drain(folder, broker, messages)
             ratios.append(drained / sqlite)
-            rows.append((number, f"{drained:,.0f}", f"{sqlite:,.0f}", f"{ratios[-1]:.2f}", f"{peak_mb:.0f}", f"{cpu_us:.1f}"))
+            rows.append(
+                (number, f"{drained:,.0f}", f"{sqlite:,.0f}", f"{ratios[-1]:.2f}", f"{peak_mb:.0f}", f"{cpu_us:.1f}")
+            )
     head = ("run", "drained /s", "SQLite alone /s", "ratio", "peak RSS MB", "gateway CPU µs/message")
     rig.table(f"Drain of {messages:,} messages, QoS 1, committed before acknowledged", rows, head)
     with tempfile.TemporaryDirectory(prefix="amber-bench-") as name, rig.broker(Path(name)) as broker:
         folder = Path(name)
         others = [
             ("codec alone, reading", f"{ceilings.codec():,.0f}"),
-            ("SQLite alone, same rows, index kept entry by entry", f"{ceilings.sqlite(folder, messages, plain_index=True):,.0f}"),
+            (
+                "SQLite alone, same rows, index kept entry by entry",
+                f"{ceilings.sqlite(folder, messages, plain_index=True):,.0f}",
+            ),
             ("paho, only receiving", f"{ceilings.paho_receives(broker, 30_000):,.0f}"),
             ("aiomqtt, only receiving", f"{ceilings.aiomqtt_receives(broker, 30_000):,.0f}"),
         ]

@@ -26,5 +26,7 @@ def main(rounds: int = 3) -> None:
                 rates.append(ROUND / ((rig.wall_us_at(ended) - first) / 1e6))
                 size_gb = reader.status().file_bytes / 1e9
                 peak_mb = gateway.peak_mb()
-            rows.append((f"{number}", f"{rates[-1]:,.0f}", f"{rates[-1] / rates[0]:.2f}", f"{peak_mb:.0f}", f"{size_gb:.2f}"))
+            rows.append(
+                (f"{number}", f"{rates[-1]:,.0f}", f"{rates[-1] / rates[0]:.2f}", f"{peak_mb:.0f}", f"{size_gb:.2f}")
+            )
     rig.table("Rate as the store grows", rows, ("million", "drained /s", "of the first", "peak RSS MB", "store GB"))

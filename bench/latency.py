@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from bench import rig
 from storage.history import Reader
@@ -42,7 +43,7 @@ def main(rate: int = 1_000, seconds: int = 20) -> None:
 
 
 def publish(port: int, count: int, rate: int) -> None:
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, "bench-latency", protocol=paho.MQTTv5)
+    client = paho.Client(CallbackAPIVersion.VERSION2, "bench-latency", protocol=paho.MQTTv5)
     client.connect("127.0.0.1", port)
     client.loop_start()
     started = time.monotonic()

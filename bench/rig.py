@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 from devices.broker import Mosquitto
 from storage.filters import Filters
@@ -97,7 +98,7 @@ class Gateway:
                 env={**os.environ, "AMBER_LINK__CLIENT_ID": CLIENT_ID, "AMBER_LOG__STATUS_INTERVAL_S": "2"},
             )
 
-    def __enter__(self) -> Gateway:
+    def __enter__(self) -> Self:
         patience = time.monotonic() + 20
         while "connected to" not in self._log.read_text():
             if self._process.poll() is not None or time.monotonic() > patience:
@@ -171,7 +172,9 @@ def table(title: str, rows: Sequence[Sequence[object]], head: Sequence[str]) -> 
 
 def machine() -> str:
     """The machine in one line."""
-    model = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else None
+    model = (
+        re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else None
+    )
     name = model[1] if model else platform.processor()
     return f"{os.cpu_count()} × {name}, {platform.system()} {platform.release()}, Python {platform.python_version()}"
 

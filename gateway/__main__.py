@@ -64,7 +64,11 @@ def _tell(text: str, status: int) -> int:
 
 
 def _leaves(group: ExceptionGroup[Exception]) -> list[Exception]:
-    return [leaf for error in group.exceptions for leaf in (_leaves(error) if isinstance(error, ExceptionGroup) else [error])]
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, ExceptionGroup) else [error])
+    ]
 
 
 if __name__ == "__main__":

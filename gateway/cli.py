@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,17 +15,15 @@ def register(app: typer.Typer) -> None:
 
 def run(
     broker: Annotated[
-        Optional[str], typer.Option(help="The broker: mqtt[s]://[user:password@]host[:port].", show_default=False)
+        str | None, typer.Option(help="The broker: mqtt[s]://[user:password@]host[:port].", show_default=False)
     ] = None,
-    store: Annotated[
-        Optional[str], typer.Option(help="The store: a file, or sqlite:///FILE.", show_default=False)
-    ] = None,
+    store: Annotated[str | None, typer.Option(help="The store: a file, or sqlite:///FILE.", show_default=False)] = None,
     subscribe: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option(help="A topic filter with a maximum QoS, FILTER[:QOS]; as often as wanted.", show_default=False),
     ] = None,
     config: Annotated[
-        Optional[Path], typer.Option(help="The configuration; amber.toml, if there is one.", show_default=False)
+        Path | None, typer.Option(help="The configuration; amber.toml, if there is one.", show_default=False)
     ] = None,
 ) -> None:
     """Run the gateway: subscribe, store every message, acknowledge what is stored."""

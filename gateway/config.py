@@ -229,13 +229,13 @@ def overlap(one: Sequence[str], other: Sequence[str]) -> bool:
     if one[:1] == ["#"] or other[:1] == ["#"]:
         return True
     if not one or not other:
-        return not one and not other or (one or other)[0] == "#"
+        return (not one and not other) or (one or other)[0] == "#"
     alike = one[0] == other[0] or "+" in (one[0], other[0])
     return alike and overlap(one[1:], other[1:])
 
 
-def _levels(filter: str) -> list[str]:
-    return (filter.split("/", 2)[2] if filter.startswith("$share/") else filter).split("/")
+def _levels(pattern: str) -> list[str]:
+    return (pattern.split("/", 2)[2] if pattern.startswith("$share/") else pattern).split("/")
 
 
 def _sentence(error: ValidationError) -> str:

@@ -91,7 +91,12 @@ class Demo:
         arguments = ["-m", "gateway", "run", "--broker", url, "--store", str(self._store), "--config", os.devnull]
         with process(arguments, self._folder / "gateway.log") as gateway:
             log = self._folder / "gateway.log"
-            _wait(lambda: "subscribed" in log.read_text(), gateway, START_WITHIN_S, f"the gateway did not start: see {log}")
+            _wait(
+                lambda: "subscribed" in log.read_text(),
+                gateway,
+                START_WITHIN_S,
+                f"the gateway did not start: see {log}",
+            )
             yield gateway
 
     @contextlib.contextmanager

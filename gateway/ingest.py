@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.link import Batch, Connection, Link
@@ -86,8 +86,9 @@ def is_own(message: Message) -> bool:
 def without_redelivered(messages: Sequence[Message], unsettled: dict[int, int]) -> list[Message]:
     """The messages less those that the log has and whose acknowledgement the broker had not seen.
 
-    They come first after a reconnect. DUP alone proves nothing, nor does a packet id, which the broker gives out again; in a continuing session both,
-    with the same content as when the id was last committed, do. Each id counts once: `unsettled` shrinks.
+    They come first after a reconnect. DUP alone proves nothing, nor does a packet id, which the broker gives out again;
+    in a continuing session both do, with the same content as when the id was last committed. Each id counts once:
+    `unsettled` shrinks.
     """
     new = []
     for message in messages:

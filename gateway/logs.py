@@ -30,7 +30,7 @@ def set_up(level: str) -> None:
 class Dropping(QueueHandler):
     """Puts records into a queue, and lets go of those that find it full."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802: the name is logging's
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
         """Nothing: the only fault of a bounded queue is to be full."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from storage.log import Committed
+from storage.store import Committed
 
 
 class Metrics:

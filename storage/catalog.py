@@ -28,7 +28,8 @@ class Names(dict[str, int]):
     def __missing__(self, name: str) -> int:
         known: int | None = self._connection.scalar(select(self._id).where(self._name == name))
         if known is None:
-            known = self._connection.execute(insert(self._table).values({self._name: name})).inserted_primary_key[0]
+            entered = insert(self._table).values({self._name: name}).returning(self._id)
+            known = int(self._connection.execute(entered).scalar_one())
         if len(self) >= REMEMBERED_NAMES:
             self.clear()
         self[name] = known
@@ -59,7 +60,7 @@ class Catalog:
         series, units = schema.series, event.units or {}
         mine = series.c.device_id == device_id
         rows = self._connection.execute(select(series.c.reading, series.c.unit).where(mine))
-        known: dict[str, str | None] = {reading: unit for reading, unit in rows}
+        known: dict[str, str | None] = dict(rows.tuples().all())
         new = [
             {"device_id": device_id, "reading": reading, "unit": units.get(reading)}
             for reading in event.readings

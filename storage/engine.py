@@ -1,11 +1,10 @@
-"""Opens the file: which SQLite, which settings, whose lock; translates SQLite's errors. Never touches a row of the log."""
+"""Opens the file: which SQLite, which settings, whose lock; translates its errors. Never touches a row of the log."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,12 +14,14 @@ from storage.errors import StoreBusy, StoreDamaged, StoreError, StoreFailing, St
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-sqlite: types.ModuleType
 try:
     # The wheel carries SQLite 3.53: 3.7.0 to 3.51.2, Debian 12's among them, can corrupt a database on WAL reset.
-    import pysqlite3.dbapi2 as sqlite
+    from pysqlite3 import dbapi2 as driver
 except ImportError:  # no wheel for this platform
-    import sqlite3 as sqlite
+    from sqlite3 import dbapi2 as driver
+
+sqlite = driver
+"""SQLite's driver, wherever it is needed."""
 
 # Without an adapter of their own, each bytes and each None is searched for adapters while it is bound: 1.5 µs a value.
 sqlite.register_adapter(bytes, bytes)
@@ -195,7 +196,7 @@ class Watch:
         """Move a write-ahead log away from a database that it does not belong to: SQLite would play it into it."""
         database, wal = self._look()
         if database != self.opened[0] and wal == self.opened[1] and wal is not None:
-            os.replace(self._files[1], f"{self._files[1]}.orphan")
+            Path(self._files[1]).replace(f"{self._files[1]}.orphan")
 
     def _look(self) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
         return _inode(self._files[0]), _inode(self._files[1])
@@ -203,7 +204,7 @@ class Watch:
 
 def _inode(file: str) -> tuple[int, int] | None:
     try:
-        status = os.stat(file)
+        status = Path(file).stat()
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino

@@ -1,4 +1,4 @@
-"""Segments: contiguous runs of the log in tables of their own, begun, indexed, sealed. Never reads an event for anyone."""
+"""Segments: contiguous runs of the log in tables of their own, begun, indexed, sealed. Reads no event for anyone."""
 
 from __future__ import annotations
 

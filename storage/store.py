@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("amber.store")
 
-ROWS_PER_STATEMENT = (512, 64, 8, 1)
+ROWS_PER_STATEMENT = (2048, 256, 32, 4, 1)
 """Many rows to a statement: SQLite then works through them in one step, outside the interpreter's lock."""
 
 WAL_LIMIT_BYTES = 48 << 20
@@ -103,7 +102,7 @@ class Store:
                 return known
         values = {"client_id": client_id, "broker": broker, "started_at": time.time_ns() // 1000}
         with self._transaction():
-            return int(self.connection.execute(insert(sessions).values(values)).inserted_primary_key[0])
+            return int(self.connection.execute(insert(sessions).values(values).returning(sessions.c.id)).scalar_one())
 
     def recent(self, session_id: int, limit: int) -> dict[int, int]:
         """Packet id → content hash of the last `limit` acknowledgeable messages of a session, from two segments."""
@@ -212,11 +211,12 @@ class Store:
     def _turn_pages(self) -> None:
         """Index a run when one is due, begin a new segment when this one is full."""
         full = self.options.segment_events
-        if max(self.event_id - self.segment.first_event_id, self.message_id - self.segment.first_message_id) + 1 >= full:
+        if (
+            max(self.event_id - self.segment.first_event_id, self.message_id - self.segment.first_message_id) + 1
+            >= full
+        ):
             segments.seal(self.connection, self.segment, self.event_id)
-            self.segment = segments.begin(
-                self.connection, self.segment.id + 1, self.message_id + 1, self.event_id + 1
-            )
+            self.segment = segments.begin(self.connection, self.segment.id + 1, self.message_id + 1, self.event_id + 1)
         elif self.event_id - self.segment.indexed_to >= segments.INDEX_RUN_EVENTS:
             self.segment = segments.index_run(self.connection, self.segment, self.event_id)
 
@@ -246,7 +246,7 @@ class Store:
             return
         self._wal_seen_at = now
         with contextlib.suppress(FileNotFoundError), engine.translated(self.path):
-            if os.stat(f"{self.path}-wal").st_size > WAL_LIMIT_BYTES:
+            if Path(f"{self.path}-wal").stat().st_size > WAL_LIMIT_BYTES:
                 self.connection.exec_driver_sql("PRAGMA wal_checkpoint(RESTART)")
 
 
@@ -278,6 +278,6 @@ def storable(entry: Entry) -> Entry:
             (event.observed_at | (event.seq or 0)).to_bytes(8, signed=True)
             "\n".join((event.device, event.kind, event.format, *event.readings, *(event.units or {}).values())).encode()
             msgspec.json.encode(event.readings)
-    except Exception as error:  # whatever it is, it concerns this one message only
+    except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this one message only
         return message, Rejection(f"cannot be stored: {error}", outcome[0].format)
     return entry

@@ -53,7 +53,7 @@ class Writer:
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(self._persist(job))
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - it is the answer, and rises where it is awaited
                     future.set_exception(error)
 
         self._jobs.put(run)

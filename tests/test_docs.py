@@ -101,7 +101,7 @@ def history(tmp_path: Path) -> Path:
     now = int(time.time() * 1e6)
     entries = []
     for n in range(50):
-        message = Message("plant/press/state", b"%d" % n, 0, False, now + n)
+        message = Message("plant/press/state", b"%d" % n, 0, retain=False, received_at=now + n)
         entries.append((message, [Event("thermo-0001", "measurement", "json", now + n, {"temperature": n})]))
     store.append(entries, 1)
     store.close()

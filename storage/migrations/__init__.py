@@ -18,9 +18,7 @@ STEPS: Mapping[int, Step] = {}
 """What leads from each version of the schema to the next: `{1: second.upgrade}` leads from 1 to 2."""
 
 
-def bring_up_to_date(
-    connection: Connection, steps: Mapping[int, Step] = STEPS, wanted: int = SCHEMA_VERSION
-) -> None:
+def bring_up_to_date(connection: Connection, steps: Mapping[int, Step] = STEPS, wanted: int = SCHEMA_VERSION) -> None:
     """Make the tables in an empty file, or take the steps that are missing. Runs inside the caller's transaction."""
     version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
     if version == wanted:

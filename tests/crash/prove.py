@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from devices.broker import Mosquitto
 from storage.engine import sqlite
@@ -118,7 +119,7 @@ def disturb(gateway: Gateway, proxy: Proxy, by: str, chance: random.Random) -> N
 
 def publish(port: int, messages: int, rate: float | None, acknowledged: set[str]) -> None:
     """Publish at QoS 1 and 2 by turns through paho, with at most 200 on the way; note what was acknowledged."""
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, "proof-publisher", protocol=paho.MQTTv5)
+    client = paho.Client(CallbackAPIVersion.VERSION2, "proof-publisher", protocol=paho.MQTTv5)
     client.max_inflight_messages_set(200)
     room = threading.Semaphore(200)
     client.on_publish = lambda *_: room.release()

@@ -1,4 +1,4 @@
-"""The short form of the proof: each message of an independent client is stored exactly once, whatever ends the gateway."""
+"""The short form of the proof: each message is stored exactly once, whatever ends the gateway or its connection."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Claims about the whole gateway under faults: nothing acknowledged is lost, memory stays flat, it carries on by itself."""
+"""Claims about the whole gateway under faults: nothing acknowledged is lost, memory stays flat, it carries on."""
 
 import os
 import re
@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from devices.broker import Mosquitto
 from storage.engine import sqlite
@@ -33,7 +35,7 @@ def running(broker: Mosquitto, store: Path) -> Iterator[Gateway]:
 
 @contextmanager
 def publisher(broker: Mosquitto) -> Iterator[paho.Client]:
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, "publisher", protocol=paho.MQTTv5)
+    client = paho.Client(CallbackAPIVersion.VERSION2, "publisher", protocol=paho.MQTTv5)
     client.max_inflight_messages_set(1_000)
     client.connect("127.0.0.1", broker.port)
     client.loop_start()
@@ -57,7 +59,7 @@ def good(start: int, end: int) -> list[str | bytes]:
 def seqs(store: Path) -> list[int]:
     """The sequence numbers of the good events, in the order of the log."""
 
-    def question(db: sqlite.Connection) -> list[int]:
+    def question(db: Any) -> list[int]:
         return [row[0] for row in db.execute("SELECT seq FROM events WHERE device = 'good' ORDER BY id")]
 
     return ask(store, question)
@@ -173,7 +175,9 @@ def test_it_stops_within_ten_seconds_though_the_disk_is_full(broker: Mosquitto, 
         started = time.monotonic()
         assert gateway.end(signal.SIGTERM) == 1
         assert time.monotonic() - started < 10
-        assert re.search(r"^amber: the disk under .* is full: make room, or move the store$", gateway.said(), re.MULTILINE)
+        assert re.search(
+            r"^amber: the disk under .* is full: make room, or move the store$", gateway.said(), re.MULTILINE
+        )
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
 

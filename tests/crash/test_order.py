@@ -1,4 +1,4 @@
-"""The oracle of order: in the system calls of a gateway, no acknowledgement stands before the sync that holds its message."""
+"""The oracle of order: among a gateway's system calls, no acknowledgement comes before the sync of its message."""
 
 import os
 import re
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from devices.broker import Mosquitto
 from tests.crash.prove import count
@@ -24,7 +25,20 @@ def test_no_acknowledgement_leaves_before_the_sync_of_its_commit(broker: Mosquit
         pytest.skip("strace is the oracle")
     trace, store, log = tmp_path / "trace", tmp_path / "amber.db", tmp_path / "gateway.log"
     calls = "trace=recvfrom,sendto,write,pwrite64,fsync,fdatasync"
-    traced = ["strace", "-f", "-yy", "-xx", "-s", "1000000", "-o", trace, "-e", calls, "--", sys.executable]
+    traced: list[str | Path] = [
+        "strace",
+        "-f",
+        "-yy",
+        "-xx",
+        "-s",
+        "1000000",
+        "-o",
+        trace,
+        "-e",
+        calls,
+        "--",
+        sys.executable,
+    ]
     with log.open("wb") as file:
         gateway = subprocess.Popen(
             [*traced, "-m", "gateway", "run", "--broker", broker.url, "--store", store], stdout=file, stderr=file
@@ -46,7 +60,7 @@ def test_no_acknowledgement_leaves_before_the_sync_of_its_commit(broker: Mosquit
 
 
 def publish(port: int) -> None:
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     client.connect("127.0.0.1", port)
     client.loop_start()
     sent = [client.publish("order/probe", f"marker-{n:05}", qos=1 + n % 2) for n in range(MESSAGES)]

@@ -37,7 +37,7 @@ class Heard(NamedTuple):
     retain: bool
 
     @property
-    def content(self) -> Any:  # noqa: ANN401  # JSON
+    def content(self) -> Any:  # JSON
         return json.loads(self.payload)
 
 

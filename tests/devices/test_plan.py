@@ -18,7 +18,7 @@ from devices.plan import Device, Plan, events, fleet, status
 START_US = 1_795_338_000 * SECOND_US  # 2026-11-22T09:00:00Z
 
 
-def plan(**changes: Any) -> Plan:  # noqa: ANN401  # any field
+def plan(**changes: Any) -> Plan:  # any field
     usual: dict[str, Any] = {"devices": 8, "rate": 1.0, "qos": 1, "models": tuple(MODELS), "start_us": START_US}
     return Plan(**{**usual, "seed": 7, **changes})
 

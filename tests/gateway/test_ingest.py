@@ -184,7 +184,7 @@ async def test_rejections_are_stored_and_acknowledged_like_events(tmp_path: Path
 
 async def test_a_store_that_cannot_go_on_ends_the_ingest_without_an_acknowledgement(tmp_path: Path) -> None:
     class Damaged(Log):
-        async def append(self, entries: Sequence[Entry], session_id: int) -> Committed:
+        async def append(self, entries: Sequence[Entry], session_id: int) -> Committed:  # noqa: ARG002
             raise StoreDamaged("broken")
 
     link = MemoryLink()
@@ -195,5 +195,3 @@ async def test_a_store_that_cannot_go_on_ends_the_ingest_without_an_acknowledgem
             await ingest(link, Scalars(), log, Metrics())
     assert raised.group_contains(StoreDamaged)
     assert link.acked == []
-
-

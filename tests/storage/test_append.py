@@ -21,7 +21,9 @@ NOW = 1_763_802_000_000_000
 
 def entry(n: int, *, device: str = "thermo", packet_id: int | None = None, **changes: object) -> Entry:
     packet_id = n + 1 if packet_id is None else packet_id
-    message = Message("devices/thermo/telemetry", b"{%d}" % n, 1, False, NOW + n, packet_id)
+    message = Message(
+        "devices/thermo/telemetry", b"{%d}" % n, 1, retain=False, received_at=NOW + n, packet_id=packet_id
+    )
     fields: dict[str, object] = {"observed_at": NOW - n, "readings": {"temperature": n / 4}, "seq": n} | changes
     return message, [Event(device=device, kind="measurement", format="json", **fields)]  # type: ignore[arg-type]
 
@@ -48,7 +50,13 @@ def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
 
 def test_what_is_appended_can_be_read_under_readable_names(store: Store, path: Path) -> None:
     message = Message(
-        "a/b", b"\x00\xff", 2, True, 1_763_802_000_000_001, 7, properties=Properties(user=(("site", "north"),))
+        "a/b",
+        b"\x00\xff",
+        2,
+        retain=True,
+        received_at=1_763_802_000_000_001,
+        packet_id=7,
+        properties=Properties(user=(("site", "north"),)),
     )
     done = store.append([(message, [Event("d", "state", "json", -1, {"open": True}, from_device=True)])], 1)
     assert (done.messages, done.events, done.rejections, done.position) == (1, 1, 0, 1)
@@ -236,10 +244,10 @@ def test_the_settings_that_the_promise_rests_on_hold(store: Store) -> None:
 def test_a_migration_that_fails_half_way_leaves_the_store_as_it_was(path: Path) -> None:
     Store(path, StoreOptions(free_floor_bytes=0)).close()
 
-    def second(operations: object) -> None:
+    def second(_: object) -> None:
         connection.exec_driver_sql("ALTER TABLE devices ADD COLUMN site TEXT")
 
-    def third(operations: object) -> None:
+    def third(_: object) -> None:
         raise KeyboardInterrupt
 
     connection = open_writer(path)
@@ -253,6 +261,6 @@ def test_a_migration_that_fails_half_way_leaves_the_store_as_it_was(path: Path) 
         migrations.bring_up_to_date(connection, {1: second, 2: lambda _: None}, wanted=3)
         connection.commit()
         assert connection.exec_driver_sql("PRAGMA user_version").scalar() == 3
-        assert "site" in connection.exec_driver_sql("SELECT * FROM devices").keys()
+        assert connection.exec_driver_sql("SELECT site FROM devices").all() == []
     finally:
         connection.close()

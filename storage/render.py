@@ -1,0 +1,269 @@
+"""What the log holds as text: tables, JSON, JSON lines, CSV. Never decides what is shown, and never writes it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+
+from storage.event import StoredEvent
+from storage.event_json import events_json
+from storage.history import Clock, Status, StoredDevice, StoredRejection
+from storage.times import iso
+
+WIDEST_CELL = 60
+"""Longer text is not cut; it only moves the rest of its own line."""
+
+SHOWN_PAYLOAD = 48
+
+T = TypeVar("T")
+
+
+class View(msgspec.Struct, Generic[T], frozen=True):
+    """How one sort of thing looks: as JSON, as a record of plain values, as a row of a table for people."""
+
+    to_json: Callable[[Sequence[T]], list[str]]
+    fields: tuple[str, ...]
+    record: Callable[[T], Sequence[object]]
+    columns: tuple[str, ...]
+    cells: Callable[[T], Sequence[str]]
+
+
+def json_array(pages: Iterable[Sequence[str]]) -> Iterator[str]:
+    """One JSON array, an element to a line."""
+    before = "[\n"
+    for page in pages:
+        yield before + ",\n".join(page)
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def json_lines(pages: Iterable[Sequence[str]]) -> Iterator[str]:
+    return ("\n".join([*page, ""]) for page in pages)
+
+
+def csv_rows(view: View[T], pages: Iterable[Sequence[T]]) -> Iterator[str]:
+    """CSV with a header, as RFC 4180 has it but for the line ends."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(view.fields)
+    yield text.getvalue()
+    for page in pages:
+        text.seek(0)
+        text.truncate()
+        writer.writerows(map(view.record, page))
+        yield text.getvalue()
+
+
+def plain_table(view: View[T], pages: Iterable[Sequence[T]]) -> Iterator[str]:
+    """Aligned columns; the widths are those of the first page, and grow where a later one needs more."""
+    widths = [len(column) for column in view.columns]
+    head: list[Sequence[str]] = [view.columns]
+    for page in pages:
+        rows = [*head, *map(view.cells, page)]
+        widths = [max(width, *(min(len(row[n]), WIDEST_CELL) for row in rows)) for n, width in enumerate(widths)]
+        yield "".join(_aligned(row, widths) for row in rows)
+        head = []
+    if head:
+        yield _aligned(view.columns, widths)
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
+
+
+def rich_table(view: View[T], pages: Iterable[Sequence[T]]) -> None:
+    """Print a table that fits the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in view.columns:
+        table.add_column(column, overflow="fold", no_wrap=column == "id" or column.endswith("_at"))
+    for page in pages:
+        for thing in page:
+            table.add_row(*map(Text, view.cells(thing)))
+    Console().print(table)
+
+
+def events_view(clock: Clock) -> View[StoredEvent]:
+    def cells(event: StoredEvent) -> tuple[str, ...]:
+        at = event.received_at if clock == "received" else event.observed_at
+        return str(event.id), short_time(at), shown(event.device), shown(event.kind), readings_text(event)
+
+    columns = "id", f"{clock}_at", "device", "kind", "readings"
+    return View(events_json, EVENT_FIELDS, event_record, columns, cells)
+
+
+EVENT_FIELDS = (
+    "id",
+    "message_id",
+    "device",
+    "kind",
+    "observed_at",
+    "received_at",
+    "time_source",
+    "topic",
+    "format",
+    "qos",
+    "retain",
+    "seq",
+    "readings",
+    "units",
+)
+
+
+def event_record(event: StoredEvent) -> Sequence[object]:
+    """The values of an event in the order of its fields; readings and units are JSON in one field each."""
+    return (
+        event.id,
+        event.message_id,
+        event.device,
+        event.kind,
+        iso(event.observed_at),
+        iso(event.received_at),
+        "device" if event.from_device else "gateway",
+        event.topic,
+        event.format,
+        event.qos,
+        str(event.retain).lower(),
+        event.seq,
+        event.readings,
+        msgspec.json.encode(event.units).decode(),
+    )
+
+
+def readings_text(event: StoredEvent) -> str:
+    """`temperature=21.5 Cel  open=true`: numbers as they are stored."""
+    readings = msgspec.json.decode(event.readings, type=dict[str, msgspec.Raw])
+    return "  ".join(
+        shown(f"{name}={_value_text(bytes(value))} {event.units.get(name, '')}".rstrip())
+        for name, value in readings.items()
+    )
+
+
+def _value_text(value: bytes) -> str:
+    return msgspec.json.decode(value, type=str) if value.startswith(b'"') else value.decode()
+
+
+def rejections_view() -> View[StoredRejection]:
+    fields = "id", "message_id", "reason", "format", "topic", "received_at", "qos", "retain", "payload", "payload_b64"
+    columns = "id", "received_at", "topic", "format", "reason", "payload"
+    return View(_rejections_json, fields, _rejection_record, columns, _rejection_cells)
+
+
+def _rejections_json(rejections: Sequence[StoredRejection]) -> list[str]:
+    return [
+        _object_json(
+            id=rejection.id,
+            message_id=rejection.message_id,
+            reason=rejection.reason,
+            format=rejection.format,
+            topic=rejection.topic,
+            received_at=iso(rejection.received_at),
+            qos=rejection.qos,
+            retain=rejection.retain,
+            **_payload(rejection.payload),
+        )
+        for rejection in rejections
+    ]
+
+
+def _payload(payload: bytes) -> dict[str, str]:
+    """As text where it is text, else in base64 under a name that says so."""
+    try:
+        return {"payload": payload.decode()}
+    except UnicodeDecodeError:
+        return {"payload_b64": b64encode(payload).decode()}
+
+
+def _rejection_record(rejection: StoredRejection) -> Sequence[object]:
+    payload = _payload(rejection.payload)
+    return (
+        rejection.id,
+        rejection.message_id,
+        rejection.reason,
+        rejection.format,
+        rejection.topic,
+        iso(rejection.received_at),
+        rejection.qos,
+        str(rejection.retain).lower(),
+        payload.get("payload", ""),
+        payload.get("payload_b64", ""),
+    )
+
+
+def _rejection_cells(rejection: StoredRejection) -> Sequence[str]:
+    texts = rejection.topic, rejection.format, rejection.reason, payload_text(rejection.payload)
+    return str(rejection.id), short_time(rejection.received_at), *map(shown, texts)
+
+
+def payload_text(payload: bytes) -> str:
+    """The beginning of a payload: as text, or in hexadecimal where it is none."""
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        text = f"0x{payload[: SHOWN_PAYLOAD // 2].hex()}{'…' if len(payload) > SHOWN_PAYLOAD // 2 else ''}"
+    return text if len(text) <= SHOWN_PAYLOAD + 3 else f"{text[:SHOWN_PAYLOAD]}…"
+
+
+def devices_view() -> View[StoredDevice]:
+    fields = "device", "last_position", "last_kind", "last_observed_at", "last_received_at"
+    return View(_devices_json, fields, _device_record, ("device", *fields[2:]), _device_cells)
+
+
+def _devices_json(devices: Sequence[StoredDevice]) -> list[str]:
+    return [
+        _object_json(**dict(zip(StoredDevice.__struct_fields__, _device_record(device), strict=True)))
+        for device in devices
+    ]
+
+
+def _device_record(device: StoredDevice) -> Sequence[object]:
+    times = (None if at is None else iso(at) for at in (device.last_observed_at, device.last_received_at))
+    return device.device, device.last_position, device.last_kind, *times
+
+
+def _device_cells(device: StoredDevice) -> Sequence[str]:
+    times = ("-" if at is None else short_time(at) for at in (device.last_observed_at, device.last_received_at))
+    return shown(device.device), shown(device.last_kind or "-"), *times
+
+
+def status_view() -> View[tuple[str, object]]:
+    """A line for each item of a status."""
+    return View(
+        to_json=lambda items: [_object_json(**dict(items))],
+        fields=("item", "value"),
+        record=lambda item: item,
+        columns=("item", "value"),
+        cells=lambda item: (item[0].replace("_", " "), shown(str("-" if item[1] is None else item[1]))),
+    )
+
+
+def status_items(status: Status) -> list[tuple[str, object]]:
+    """The items of a status by name, times as text."""
+    return [
+        (name, iso(value) if name.endswith("_at") and isinstance(value, int) else value)
+        for name, value in msgspec.structs.asdict(status).items()
+    ]
+
+
+def short_time(at: int) -> str:
+    """To the millisecond, for tables."""
+    return f"{iso(at)[:-4]}Z"
+
+
+def shown(text: str) -> str:
+    """Text that cannot steer a terminal: who may publish names devices and topics as he likes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _object_json(**values: object) -> str:
+    return msgspec.json.encode(values).decode()
