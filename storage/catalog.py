@@ -60,7 +60,7 @@ class Catalog:
         series, units = schema.series, event.units or {}
         mine = series.c.device_id == device_id
         rows = self._connection.execute(select(series.c.reading, series.c.unit).where(mine))
-        known: dict[str, str | None] = dict(rows.tuples().all())
+        known: dict[str, str | None] = {row.reading: row.unit for row in rows}
         new = [
             {"device_id": device_id, "reading": reading, "unit": units.get(reading)}
             for reading in event.readings

@@ -10,12 +10,3 @@ def delay_s(failures: int, *, first_s: float, cap_s: float, chance: float) -> fl
     """
     ceiling_s = min(cap_s, first_s * 2.0 ** min(failures - 1, 30))
     return ceiling_s * (1 + chance) / 2
-
-
-def failures_after(failures: int, *, settled: bool, takeover: bool) -> int:
-    """Failures in a row, now that another connection has ended.
-
-    One that had settled starts the count anew, unless another client took it over: two that fight for one client id
-    would else go on at full pace.
-    """
-    return 1 if settled and not takeover else failures + 1

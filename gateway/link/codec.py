@@ -126,7 +126,9 @@ class CodecLink:
 
     async def _connect_once(self) -> End:
         """One connection, from the first packet on the network to its end."""
-        self._wire = wire = Wire(self._options, self._state.connections + 1, self._arrived.set)
+        # A connection that was made just when its time was up may have been announced, and yet not counted.
+        number = max(self._state.connections, self._announced) + 1
+        self._wire = wire = Wire(self._options, number, self._arrived.set)
         try:
             async with asyncio.timeout(self._options.connect_timeout_s):
                 await asyncio.get_running_loop().create_connection(

@@ -35,8 +35,9 @@ class LinkOptions(msgspec.Struct, frozen=True, kw_only=True):
     key_file: str | None = None
     first_backoff_s: float = 0.5
     max_backoff_s: float = 30.0
-    settled_after_s: float = 10.0
-    """A connection that has held this long counts as good: the next loss is again the first."""
+    settled_after_s: float = 60.0
+    """A connection that has held this long counts as good, and the next loss as the first. Longer than max_backoff_s:
+    of two gateways that fight for one client id, each holds for as long as the other waits."""
 
     def __post_init__(self) -> None:
         address = self.address

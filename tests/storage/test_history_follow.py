@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from contextlib import aclosing
-from itertools import chain
+from itertools import chain, islice
 from random import Random
 
 import pytest
