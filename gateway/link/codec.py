@@ -102,7 +102,7 @@ class CodecLink:
         wire = self._wire
         if wire is None or wire.connection is None:
             return None
-        if self._announced < wire.connection.number and (wire.messages or wire.end is None):
+        if self._announced < wire.connection.number:
             self._announced = wire.connection.number
             return WireBatch(wire, wire.connection, ())
         if wire.messages:
