@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gateway.link import Batch, Connection, Link
 from gateway.metrics import Metrics
+from storage.errors import StoreError
 from storage.event import Entry, Message, Outcome
 from storage.log import Log, Session
 
@@ -33,13 +34,39 @@ class Formats(Protocol):
 
 
 async def ingest(link: Link, formats: Formats, log: Log, metrics: Metrics) -> None:
-    """Keep and acknowledge what the link receives, until cancelled; what was received by then is still kept."""
+    """Keep and acknowledge what the link receives, until cancelled; what has arrived by then is still kept."""
     ahead = asyncio.Semaphore(BATCHES_AHEAD)
     connection: Connection | None = None
+    session = Session(0, {})
+    unsettled: dict[int, int] = {}
+    expected = 0
+    failed = False
+
+    async def take(batch: Batch) -> None:
+        nonlocal connection, session, unsettled, expected
+        if batch.connection is not connection:
+            connection = batch.connection
+            session = await open_session(log, connection)
+            unsettled, expected = dict(session.unsettled), len(session.unsettled)
+        metrics.received(len(batch.messages))
+        messages: Sequence[Message] = [message for message in batch.messages if not is_own(message)]
+        metrics.own += len(batch.messages) - len(messages)
+        if expected > 0:
+            expected -= len(batch.messages)
+            new = without_redelivered(messages, unsettled)
+            metrics.redelivered += len(messages) - len(new)
+            messages = new
+        entries = list(zip(messages, formats.read_all(messages), strict=True))
+        keeping.create_task(keep(batch, entries, session), name="keep a batch")
 
     async def keep(batch: Batch, entries: Sequence[Entry], session: Session) -> None:
+        nonlocal failed
         if entries:
-            metrics.committed(await log.append(entries, session.id))
+            try:
+                metrics.committed(await log.append(entries, session.id))
+            except StoreError:
+                failed = True
+                raise
         batch.ack()
         metrics.acknowledged(len(batch.messages))
         ahead.release()
@@ -48,24 +75,11 @@ async def ingest(link: Link, formats: Formats, log: Log, metrics: Metrics) -> No
         try:
             while True:
                 await ahead.acquire()
-                batch = await link.receive()
-                if batch.connection is not connection:
-                    connection = batch.connection
-                    session = await open_session(log, connection)
-                    unsettled = dict(session.unsettled)
-                    expected = len(unsettled)
-                metrics.received(len(batch.messages))
-                messages = [message for message in batch.messages if not is_own(message)]
-                metrics.own += len(batch.messages) - len(messages)
-                if unsettled and expected > 0:
-                    expected -= len(batch.messages)
-                    new = without_redelivered(messages, unsettled)
-                    metrics.redelivered += len(messages) - len(new)
-                    messages = new
-                entries = list(zip(messages, formats.read_all(messages), strict=True))
-                keeping.create_task(keep(batch, entries, session), name="keep a batch")
+                await take(await link.receive())
         except asyncio.CancelledError:
-            return  # the group still waits for the batches that are being kept
+            # QoS 0 comes only once. The group then waits for the batches that are being kept.
+            while not failed and (batch := link.receive_now()) is not None:
+                await take(batch)
 
 
 async def open_session(log: Log, connection: Connection) -> Session:

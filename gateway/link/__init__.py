@@ -45,3 +45,6 @@ class Link(Protocol):
 
     async def receive(self) -> Batch:
         """Wait for the next batch: all that has arrived since the last call, connection by connection."""
+
+    def receive_now(self) -> Batch | None:
+        """The next batch, if one has arrived already."""

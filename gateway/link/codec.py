@@ -92,13 +92,14 @@ class CodecLink:
                 raise LinkError("the link is closed: receive within its `async with`")
             if self._task.done():
                 self._task.result()
-            batch = self._next_batch()
+            batch = self.receive_now()
             if batch is not None:
                 return batch
             self._arrived.clear()
             await self._arrived.wait()
 
-    def _next_batch(self) -> Batch | None:
+    def receive_now(self) -> Batch | None:
+        """The next batch, if one has arrived already."""
         wire = self._wire
         if wire is None or wire.connection is None:
             return None

@@ -81,10 +81,15 @@ class MemoryLink:
         while True:
             if not self._open:
                 raise LinkError("the link is closed: receive within its `async with`")
-            if self._waiting:
-                return self._waiting.popleft()
+            batch = self.receive_now()
+            if batch is not None:
+                return batch
             self._arrived.clear()
             await self._arrived.wait()
+
+    def receive_now(self) -> Batch | None:
+        """As the protocol says."""
+        return self._waiting.popleft() if self._waiting else None
 
     def _arrive(self, messages: Sequence[Message]) -> None:
         if self.connection is not None:

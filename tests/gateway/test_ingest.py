@@ -97,8 +97,8 @@ async def test_what_had_arrived_when_it_was_told_to_stop_is_stored_and_acknowled
     link, path = MemoryLink(), tmp_path / "amber.db"
     async with corridor(path, link):
         link.connect()
-        link.feed(message(0), message(1))
         await until(lambda: not link._waiting)
+        link.feed(message(0), message(1))
     assert len(link.acked) == 2
     assert stored(path) == ["0", "1"]
 
