@@ -71,8 +71,8 @@ def _rows(start: int) -> tuple[list[object], list[object]]:
         observed_at, seq = fields.pop("time"), fields.pop("seq")
         del fields["device"]
         device = n % DEVICES + 1
-        messages += (n + 1, device, 1_763_802_000_000_000 + n, 1, False, 1, n % 65_535 + 1, None, body)
-        events += (n + 1, n + 1, device, 1, 2, observed_at, True, seq, msgspec.json.encode(fields).decode())
+        messages += (n + 1, device, 1_763_802_000_000_000 + n, 1, 0, 1, n % 65_535 + 1, None, body)
+        events += (n + 1, n + 1, device, 1, 2, observed_at, 1, seq, msgspec.json.encode(fields).decode())
     return messages, events
 
 

@@ -23,8 +23,9 @@ except ImportError:  # no wheel for this platform
 sqlite = driver
 """SQLite's driver, wherever it is needed."""
 
-# Without an adapter of their own, each bytes and each None is searched for adapters while it is bound: 1.5 µs a value.
+# Without an adapter of their own, each bytes, bool and None is searched for one while it is bound: 1.5 µs a value.
 sqlite.register_adapter(bytes, bytes)
+sqlite.register_adapter(bool, int)
 sqlite.register_adapter(type(None), {}.get)
 
 APPLICATION_ID: Final = 0x416D6272

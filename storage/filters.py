@@ -35,6 +35,9 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{text!r} is not valid UTF-8") from error
         for topic in self.topics:
             check_topic_filter(topic)
+        for number in (self.since, self.until, self.after, self.until_position):
+            if number is not None and not -(2**63) <= number < 2**63:
+                raise ValueError(f"{number} is no time and no position: it does not fit 64 bits")
         if self.clock not in ("received", "observed"):
             raise ValueError(f"there is no clock {self.clock!r}: take received or observed")
 

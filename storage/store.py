@@ -177,7 +177,7 @@ class Store:
                 topics[message.topic],
                 message.received_at,
                 message.qos,
-                message.retain,
+                +message.retain,  # an int: a bool is bound by way of an adapter
                 session_id,
                 message.packet_id,
                 properties,
@@ -197,7 +197,7 @@ class Store:
                     words[event.kind],
                     words[event.format],
                     event.observed_at,
-                    event.from_device,
+                    +event.from_device,
                     event.seq,
                     encode(event.readings).decode(),
                 )

@@ -125,7 +125,7 @@ def test_a_segment_is_passed_over_only_when_it_may_be(history: History, clock: C
     connection.close()
     with Reader(history.path) as reader:
         for bound in chain(*bounds):
-            for at in (bound - 1, bound, bound + 1):
+            for at in {max(bound - 1, -(2**63)), bound, min(bound + 1, 2**63 - 1)}:
                 for filters in (Filters(since=at, clock=clock), Filters(until=at, clock=clock)):
                     expected = [event for event in history.events if matches(event, filters)]
                     assert list(chain(*reader.pages(filters))) == expected
@@ -304,9 +304,11 @@ def test_a_topic_filter_that_mqtt_refuses_is_refused(topic: str) -> None:
         Filters(topics=(topic,))
 
 
-def test_text_that_cannot_be_stored_cannot_be_asked_for() -> None:
+def test_what_cannot_be_stored_cannot_be_asked_for() -> None:
     with pytest.raises(ValueError, match="UTF-8"):
         Filters(devices=("\udcff",))
+    with pytest.raises(ValueError, match="64 bits"):
+        Filters(since=2**63)
 
 
 def test_what_is_no_store_is_said_to_be_none(tmp_path: Path) -> None:
