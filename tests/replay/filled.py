@@ -1,0 +1,75 @@
+"""Stores for the replay tests to play from, and a watch that nobody has to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from storage.event import Entry, Event, Message, Properties, StoredEvent
+from storage.store import Store, StoreOptions
+
+T0 = 1_763_802_000_000_000
+SECOND = 1_000_000
+
+
+def fill(path: Path, entries: Iterable[Entry]) -> Path:
+    """A store that holds these entries."""
+    store = Store(path, StoreOptions(free_floor_bytes=0))
+    store.append(list(entries), 1)
+    store.close()
+    return path
+
+
+def entry(
+    n: int,
+    *,
+    at: int | None = None,
+    events: int = 1,
+    topic: str = "devices/thermo/telemetry",
+    payload: bytes | None = None,
+    qos: int = 1,
+    retain: bool = False,
+    properties: Properties | None = None,
+) -> Entry:
+    """The n-th message, a millisecond after the one before."""
+    at = T0 + n * 1_000 if at is None else at
+    payload = b"{%d}" % n if payload is None else payload
+    packet_id = n + 1 if qos else 0
+    message = Message(topic, payload, qos, retain, at, packet_id, properties=properties)
+    return message, [Event("thermo", "measurement", "json", at, {"n": n}, seq=k) for k in range(events)]
+
+
+def event(id: int, received_at: int, observed_at: int | None = None) -> StoredEvent:
+    return StoredEvent(
+        id=id,
+        message_id=id,
+        device="thermo",
+        kind="measurement",
+        observed_at=received_at if observed_at is None else observed_at,
+        received_at=received_at,
+        from_device=observed_at is not None,
+        topic="devices/thermo/telemetry",
+        format="json",
+        qos=0,
+        retain=False,
+        seq=None,
+        readings="{}",
+        units={},
+    )
+
+
+class FakeWatch:
+    """A watch that only goes on when someone sleeps by it, and as much too long or too short as it is told."""
+
+    def __init__(self, *, slack: float = 1.0) -> None:
+        self.at_s = 1_000.0
+        self.sleeps = 0
+        self._slack = slack
+
+    def now_s(self) -> float:
+        return self.at_s
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.sleeps += 1
+        self.at_s += max(seconds * self._slack, 1e-6)
