@@ -60,6 +60,7 @@ class Demo:
     def run(self) -> int:
         """The exit status: 1 if an event was lost or repeated."""
         self._empty_folder()
+        print(f"Starting a broker, the gateway and {self._devices} devices for {self._seconds:g} s …", flush=True)
         try:
             with Mosquitto(self._folder / "broker") as broker, self._gateway(broker.url) as gateway:
                 with self._simulation(broker.url) as simulation:

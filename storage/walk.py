@@ -117,22 +117,20 @@ class Walk:
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The events of some devices in one segment, above `low` and up to `high`; `ids` is None where they are many."""
+    """The events of some devices in a stretch, above `low` and up to `high`; `ids` is None where they are many."""
 
-    segment_id: int
     low: int
     high: int
     ids: array[int] | None
 
     def covers(self, stretch: Stretch, *, newest_first: bool) -> bool:
         """Whether the next event of the stretch is within."""
-        within = self.low < stretch.high <= self.high if newest_first else self.low <= stretch.low < self.high
-        return within and self.segment_id == stretch.segment.id
+        return self.low < stretch.high <= self.high if newest_first else self.low <= stretch.low < self.high
 
 
 def make_plan(ask: Ask, stretch: Stretch, conditions: Conditions) -> Plan:
     """Ask the index of a segment, unless so many events are the devices' that passing over the others is quicker."""
-    plan = Plan(stretch.segment.id, stretch.low, stretch.high, None)
+    plan = Plan(stretch.low, stretch.high, None)
     devices, filters = conditions.devices, conditions.filters
     if devices is None or len(devices.ids) > max(LISTED_DEVICES, devices.of // SPARSE):
         return plan

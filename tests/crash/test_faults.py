@@ -136,7 +136,8 @@ def test_a_deleted_store_is_begun_anew_with_what_was_not_acknowledged(broker: Mo
             file.unlink()
         publish(client, good(10, 20))
         gateway.wait_until_said("was deleted or replaced")
-        until(lambda: store.exists() and len(seqs(store)) == 10)
+        gateway.wait_until_said("the store is well again")
+        until(lambda: len(seqs(store)) == 10)
     assert seqs(store) == list(range(10, 20))
 
 

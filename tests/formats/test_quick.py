@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from time import perf_counter
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -156,19 +154,3 @@ def test_the_short_cut_leaves_a_message_to_the_format_that_claims_it() -> None:
         outcome = Formats(specific=[row]).read(message(FLAT, properties=properties))
         assert not isinstance(outcome, Rejection)
         assert [event.device for event in outcome] == ["mine"]
-
-
-def test_flat_telemetry_costs_little_more_than_its_decoding() -> None:
-    # The aim is 3.3 µs; a busy machine is slow at both, so the test holds the ratio (5.4 as measured).
-    messages = [message(FLAT, f"devices/d{i}/telemetry") for i in range(1_000)]
-    formats, decode = Formats(), msgspec.json.Decoder().decode
-    reading, decoding = [], []
-    for _ in range(30):
-        started = perf_counter()
-        formats.read_all(messages)
-        read = perf_counter()
-        for sent in messages:
-            decode(sent.payload)
-        reading.append(read - started)
-        decoding.append(perf_counter() - read)
-    assert min(reading) < 12 * min(decoding)

@@ -9,7 +9,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,10 +56,16 @@ def amber(path: Path, capfd: pytest.CaptureFixture[str]) -> Amber:
     return Amber(path, capfd)
 
 
-def started(path: Path, *options: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+@contextmanager
+def started(path: Path, *options: str, stderr: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
+    """`amber replay` in a process of its own, which ends with the block whatever happens in it."""
     command = [sys.executable, "-m", "gateway", "replay", "--store", str(path), *options]
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    return subprocess.Popen(command, cwd=ROOT, env=buffered, stdout=subprocess.PIPE, stderr=stderr, bufsize=0)
+    with subprocess.Popen(command, cwd=ROOT, env=buffered, stdout=subprocess.PIPE, stderr=stderr, bufsize=0) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def ids(lines: Sequence[str]) -> list[int]:

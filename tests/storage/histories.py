@@ -129,7 +129,8 @@ def _entry(random: random.Random, number: int) -> Entry:
 
 
 def _event(random: random.Random, received_at: int) -> Event:
-    device = DEVICES[min(int(random.expovariate(0.6)), len(DEVICES) - 1)]
+    common = min(int(random.expovariate(0.6)), len(DEVICES) - 1)
+    device = DEVICES[common] if random.random() < 0.8 else random.choice(DEVICES)
     names = random.sample(READINGS, random.randrange(4))
     observed_at = received_at - random.randrange(60_000_000)
     if random.random() < 0.03:
@@ -141,7 +142,9 @@ def _event(random: random.Random, received_at: int) -> Event:
         kind=random.choice(KINDS),
         format=random.choice(("json", "senml")),
         observed_at=observed_at,
-        readings={name: random.choice((1.5, -3, True, None, "on", '{"temperature":1}', "\\")) for name in names},
+        readings={
+            name: random.choice((1.5, -3, True, None, "on", "temp", '{"temperature":1}', "\\")) for name in names
+        },
         from_device=random.random() < 0.7,
         seq=random.choice((None, 0, 17, -(2**63))),
         units=units or None,

@@ -17,13 +17,31 @@ from hypothesis import strategies as st
 
 from storage.engine import open_writer, sqlite
 from storage.errors import StoreDamaged, StoreError
-from storage.event import Event, StoredEvent
+from storage.event import Event, Kind, StoredEvent
 from storage.event_json import events_json
 from storage.history import Clock, Filters, Reader, StoredDevice, StoredRejection
 from tests.storage.histories import DEVICES, KINDS, NOON, READINGS, ROOT, TOPICS, History, entries, message
 
 GLOBS = ("thermo-*", "*", "?", "a?", "nul*", "*two", "meter[?]", "thermo-??", "none*", '*"*', "**o*1")
-TOPIC_FILTERS = ("#", "+", "a/#", "a/+", "+/b", "+/+", "a/+/c", "/#", "$SYS/#", "+/a", "b/*", "b/#", "a//+", "none/#")
+TOPIC_FILTERS = (
+    "#",
+    "+",
+    "a/#",
+    "a/+",
+    "+/b",
+    "+/+",
+    "a/+/c",
+    "/#",
+    "$SYS/#",
+    "+/a",
+    "b/*",
+    "b/#",
+    "a//+",
+    "+/[x]",
+    "+/?",
+    "b/*/#",
+    "none/#",
+)
 
 TIMES = st.integers(NOON - 70_000_000, NOON + 720_000_000) | st.sampled_from((0, -1, 2**62))
 
@@ -130,6 +148,23 @@ def test_a_segment_is_passed_over_only_when_it_may_be(history: History, clock: C
                     expected = [event for event in history.events if matches(event, filters)]
                     assert list(chain(*reader.pages(filters))) == expected
                     assert list(chain(*reader.pages(filters, newest_first=True))) == expected[::-1]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_neighbours_found_through_the_index_are_read_each_once(*, new_history: History, newest_first: bool) -> None:
+    def event(device: str, kind: Kind) -> Event:
+        return Event(device, kind, "json", NOON, {})
+
+    kinds: tuple[Kind, ...] = ("state", "event")
+    crowd = [(message(), [event("crowd", "state")]) for _ in range(80)]
+    new_history.append([*crowd, (message(), [event("d", kind) for kind in kinds * 6]), *crowd])
+    new_history.index_now()
+    expected = [e for e in new_history.events if (e.device, e.kind) == ("d", "event")]
+    with Reader(new_history.path, scanned_events=1) as reader:
+        pages = reader.pages(
+            Filters(devices=("d",), kinds=("event",)), newest_first=newest_first, limit=6, page_events=3
+        )
+        assert list(chain(*pages)) == (expected[::-1] if newest_first else expected)
 
 
 def test_messages_come_whole_with_their_events(history: History) -> None:
