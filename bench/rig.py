@@ -131,7 +131,7 @@ def wait_for(reader: Reader, position: int, within_s: float = 300) -> float:
     while reader.position() < position:
         if time.monotonic() > patience:
             raise TimeoutError(f"the log is at {reader.position():,} after {within_s:.0f} s, not at {position:,}")
-        time.sleep(0.01)
+        time.sleep(0.05)
     return time.monotonic()
 
 

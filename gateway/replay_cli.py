@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn
@@ -30,6 +30,8 @@ from storage.cli import (
 
 if TYPE_CHECKING:
     from gateway.link.address import Address
+    from gateway.sinks import Sink
+    from storage.event import Message, StoredEvent
     from storage.filters import Filters
     from storage.replay import Played
 
@@ -77,7 +79,8 @@ def replay(
 ) -> None:
     """Play a stretch of the log again, in its order and at its pace: as JSON lines, or to a broker.
 
-    A broker gets each message once, as it was received and marked as a replay, which no gateway stores again.
+    A broker gets each message once, as it was received and marked as a replay, which no gateway stores again. For
+    mqtts:// the certificates count that the system trusts, or those in the file that SSL_CERT_FILE names.
     """
     from storage.engine import store_path
     from storage.replay import Played
@@ -201,13 +204,20 @@ async def publish(request: Request, broker: Address, played: Played, tick: Calla
             played=played,
         )
         try:
-            async with aclosing(batches):
-                async for batch in batches:
-                    await sink.send(batch)
-                    tick()
-            await sink.settle()
+            await feed(sink, batches, tick)
         finally:
             played.position = sink.confirmed
+
+
+async def feed(
+    sink: Sink, batches: AsyncGenerator[list[tuple[StoredEvent, Message]], None], tick: Callable[[], None]
+) -> None:
+    """All of it to a sink; returns when that has confirmed it."""
+    async with aclosing(batches):
+        async for batch in batches:
+            await sink.send(batch)
+            tick()
+    await sink.settle()
 
 
 @contextlib.contextmanager

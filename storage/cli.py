@@ -109,22 +109,33 @@ def events(
     )
     if follow:
         refuse_beside_follow(oldest_first=oldest_first, until=until, format=format)
-    from storage.render import events_view
-
     limit = SHOWN_EVENTS if limit is None and not (follow and after) else limit or None
-    newest_first = not oldest_first
     with open_store(store) as reader:
         if follow:
-            with contextlib.suppress(KeyboardInterrupt):
-                if format is Format.jsonl:
-                    write_json(format, reader.line_follower(filters, last=limit).pages())
-                else:
-                    write(events_view(clock.value), format, reader.follower(filters, last=limit).pages())
-        elif format in (Format.json, Format.jsonl):
-            write_json(format, reader.line_pages(filters, newest_first=newest_first, limit=limit))
+            follow_events(reader, filters, format, limit)
         else:
-            pages = reader.pages(filters, newest_first=newest_first, limit=limit)
-            write(events_view(clock.value), format, pages, fit=limit is not None and limit <= RICH_ROWS)
+            list_events(reader, filters, format, limit, newest_first=not oldest_first)
+
+
+def list_events(reader: Reader, filters: Filters, format: Format, limit: int | None, *, newest_first: bool) -> None:
+    if format in (Format.json, Format.jsonl):
+        write_json(format, reader.line_pages(filters, newest_first=newest_first, limit=limit))
+        return
+    from storage.render import events_view
+
+    pages = reader.pages(filters, newest_first=newest_first, limit=limit)
+    write(events_view(filters.clock), format, pages, fit=limit is not None and limit <= RICH_ROWS)
+
+
+def follow_events(reader: Reader, filters: Filters, format: Format, last: int | None) -> None:
+    """The last events and then what comes; Ctrl-C is the way it is meant to end."""
+    with contextlib.suppress(KeyboardInterrupt):
+        if format is Format.jsonl:
+            write_json(format, reader.line_follower(filters, last=last).pages())
+            return
+        from storage.render import events_view
+
+        write(events_view(filters.clock), format, reader.follower(filters, last=last).pages())
 
 
 def rejections(

@@ -47,13 +47,14 @@ def lines(
     append, text = found.append, seconds
     for id, message_id, device, observed_at, received_at, topic, mark, seq, readings in rows:
         kind_to_observed, source_to_topic, format_to_seq = marks[mark]
-        observed_s, observed_us = divmod(observed_at, SECOND)
-        received_s, received_us = divmod(received_at, SECOND)
+        # Cutting the last six digits off is 0.2 µs quicker than reckoning with them, but not before 1970.
+        observed_us = f"{observed_at}"[-6:] if observed_at > SECOND else f"{observed_at % SECOND:06}"
+        received_us = f"{received_at}"[-6:] if received_at > SECOND else f"{received_at % SECOND:06}"
         known = units[device]
         append(
             f'{{"id":{id},"message_id":{message_id},"device":{devices[device]}{kind_to_observed}'
-            f'{text[observed_s]}{observed_us:06}Z","received_at":"{text[received_s]}{received_us:06}{source_to_topic}'
-            f'{topics[topic]}{format_to_seq}{"null" if seq is None else seq},"readings":{readings},'
+            f'{text[observed_at // SECOND]}{observed_us}Z","received_at":"{text[received_at // SECOND]}{received_us}'
+            f'{source_to_topic}{topics[topic]}{format_to_seq}{"null" if seq is None else seq},"readings":{readings},'
             f'"units":{"{}" if known is None else known.of(readings)[1]}}}'
         )
     return found

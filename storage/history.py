@@ -184,8 +184,14 @@ class Follower(Generic[T]):
     ) -> AsyncGenerator[list[T], None]:
         import asyncio  # 50 ms that a short command need not spend
 
+        loop = asyncio.get_running_loop()
         while not self._walk.done:
-            if page := await asyncio.to_thread(self.read, page_events):
+            reading = loop.run_in_executor(None, self.read, page_events)
+            try:
+                await asyncio.wait([reading])
+            finally:  # cancelled or not, nobody may close the store while the other thread reads from it
+                await asyncio.wait([reading])
+            if page := reading.result():
                 yield page
             elif not self.behind:
                 await asyncio.sleep(poll_s)

@@ -238,6 +238,18 @@ def test_follow_after_a_position_leaves_nothing_out(history: History) -> None:
     assert ids == list(range(after + 1, after + 101))
 
 
+def test_follow_alone_begins_with_the_last_twenty(history: History) -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "events", "--follow", "--store", history.path], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout
+        ids = [process.stdout.readline().split()[0] for _ in range(21)]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    last = len(history.events)
+    assert ids == ["id", *map(str, range(last - 19, last + 1))]
+
+
 @pytest.mark.parametrize("options", [("-n", "0"), ("--follow", "-n", "0")])
 def test_a_reader_who_has_seen_enough_is_no_error(history: History, options: tuple[str, ...]) -> None:
     with subprocess.Popen(

@@ -20,6 +20,7 @@ from storage.errors import StoreDamaged, StoreError
 from storage.event import Event, Kind, StoredEvent
 from storage.event_json import events_json
 from storage.history import Clock, Filters, Reader, StoredDevice, StoredRejection
+from storage.times import SECOND, iso
 from tests.storage.histories import DEVICES, KINDS, NOON, READINGS, ROOT, TOPICS, History, entries, message
 
 GLOBS = ("thermo-*", "*", "?", "a?", "nul*", "*two", "meter[?]", "thermo-??", "none*", '*"*', "**o*1")
@@ -134,6 +135,22 @@ def test_the_store_under_test_has_all_that_makes_reading_hard(history: History) 
     assert all(sealed_at for _, _, sealed_at in rows[:-1])
     first, indexed_to, _ = rows[-1]
     assert first <= indexed_to < len(history.events)
+
+
+def test_each_name_and_each_wildcard_finds_what_it_means(history: History) -> None:
+    alone = [
+        *(Filters(devices=(device,)) for device in (*DEVICES, *GLOBS)),
+        *(Filters(topics=(topic,)) for topic in (*TOPICS, *TOPIC_FILTERS)),
+        *(Filters(kinds=(kind,)) for kind in KINDS),
+        *(Filters(readings=(reading,)) for reading in READINGS),
+    ]
+    found = 0
+    with Reader(history.path) as reader:
+        for filters in alone:
+            expected = [event for event in history.events if matches(event, filters)]
+            assert list(chain(*reader.pages(filters))) == expected, filters
+            found += bool(expected)
+    assert found >= len(alone) - 3
 
 
 @pytest.mark.parametrize("clock", ["received", "observed"])
@@ -391,6 +408,15 @@ def test_the_json_of_an_event_has_its_keys_in_order() -> None:
         '"time_source":"gateway","topic":"devices/thermo/telemetry","format":"json","qos":1,"retain":true,"seq":-1,'
         '"readings":{"temperature":21.5},"units":{}}'
     )
+
+
+@pytest.mark.parametrize("at", [-(10**13), -1, 0, 1, 99_999, SECOND - 1, SECOND, SECOND + 1, 10**13, 10**16, 10**18])
+def test_lines_tell_every_time_as_it_is(new_history: History, at: int) -> None:
+    new_history.append([(message(received_at=at), [Event("d", "state", "json", at, {})])])
+    with Reader(new_history.path) as reader:
+        ((line,),) = reader.line_pages()
+    times = msgspec.json.decode(line)
+    assert times["observed_at"] == times["received_at"] == iso(at)
 
 
 def test_reading_does_not_import_what_writing_needs() -> None:

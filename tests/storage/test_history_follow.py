@@ -165,6 +165,23 @@ def test_an_event_loop_can_follow(new_history: History) -> None:
     assert asyncio.run(follow()) == new_history.events
 
 
+def test_following_in_an_event_loop_can_be_cancelled_at_any_time(history: History) -> None:
+    async def follow() -> None:
+        with Reader(history.path) as reader:
+            async for _ in reader.follow_async(Filters(readings=("none",)), page_events=1):
+                pass
+
+    async def cancel(delay_s: float) -> None:
+        following = asyncio.create_task(follow())
+        await asyncio.sleep(delay_s)
+        following.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await following
+
+    for number in range(20):
+        asyncio.run(cancel(number / 2_000))
+
+
 def test_lines_and_messages_can_be_followed(history: History) -> None:
     filters = Filters(until_position=len(history.events))
     with Reader(history.path) as reader:
