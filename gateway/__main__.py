@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     except TyperException as error:
         return _tell(error.format_message().rstrip("."), error.exit_code)
     except KNOWN as error:
-        return _tell(str(error), 1)
+        return _tell(str(error), getattr(error, "exit_status", 1))
     except ExceptionGroup as group:
         known, other = group.split(KNOWN)
         if other or not known:

@@ -33,6 +33,8 @@ DEFAULT_FILE = Path("amber.toml")
 class ConfigError(AmberError):
     """A setting that cannot work; the text names it and what to write instead."""
 
+    exit_status = 2
+
 
 class Section(BaseModel):
     """A table of the file; a key that is not known is refused."""

@@ -6,6 +6,9 @@ from __future__ import annotations
 class AmberError(Exception):
     """Something a person has to know of; its text is one sentence that says what to do."""
 
+    exit_status = 1
+    """What a command ends with because of it: 2 where it was called wrongly."""
+
 
 class StoreError(AmberError):
     """The store cannot do what was asked."""
