@@ -58,7 +58,7 @@ class LinkSection(Section):
     cert_file: str | None = Field(None, description="Our own certificate, where the broker asks for one.")
     key_file: str | None = Field(None, description="Its key, if that is not in the same file.")
     window_messages: int = Field(
-        10_000,
+        20_000,
         ge=1,
         le=65_535,
         description="Unacknowledged messages that the broker may have on the way (MQTT 5 Receive Maximum).",

@@ -22,7 +22,7 @@ class LinkOptions(msgspec.Struct, frozen=True, kw_only=True):
     broker_url: str
     client_id: str
     subscriptions: tuple[Subscription, ...]
-    window_messages: int = 10_000
+    window_messages: int = 20_000
     window_bytes: int = 64 * 1024 * 1024
     session_expiry_s: int = 30 * DAY_S
     keep_alive_s: int = 30
