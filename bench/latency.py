@@ -12,6 +12,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from bench import rig
+from storage.filters import Filters
 from storage.history import Reader
 
 
@@ -31,7 +32,7 @@ def main(rate: int = 1_000, seconds: int = 20) -> None:
             seen: list[float] = []
             position = 0
             while len(seen) < count:
-                for page in reader.pages(rig.after(position)):
+                for page in reader.pages(Filters(after=position)):
                     now = time.time_ns()
                     seen += [(now - json.loads(event.readings)["sent_ns"]) / 1e6 for event in page]
                     position = page[-1].id

@@ -157,10 +157,6 @@ def wait_until_subscribed(log: Path) -> None:
         time.sleep(0.02)
 
 
-def after(position: int) -> Filters:
-    return Filters(after=position)
-
-
 def table(title: str, rows: Sequence[Sequence[object]], head: Sequence[str]) -> None:
     """Print a Markdown table, so that it can stand in a document as it is."""
     print(f"\n### {title}\n")

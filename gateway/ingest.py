@@ -8,14 +8,12 @@ from typing import Protocol
 
 from gateway.link import Batch, Connection, Link
 from gateway.metrics import Metrics
+from gateway.sinks import REPLAY_MARK
 from storage.event import Message, Outcome
 from storage.log import Log, Session
 
 OWN_TOPICS = "amber/"
 """Where the gateway speaks itself: what it hears there is its own voice."""
-
-REPLAY_MARK = "amber-replay"
-"""The user property on what `amber replay` publishes: it stands in a log already."""
 
 PACKET_IDS = 65_535
 """More messages than that cannot be unacknowledged at once. The window is no sure bound: Mosquitto 2.0.11 was seen

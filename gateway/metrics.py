@@ -19,7 +19,6 @@ class Metrics:
         self.unacknowledged = 0
         self.commits = 0
         self.commit_seconds = 0.0
-        self.slowest_commit_s = 0.0
 
     def received(self, messages: int) -> None:
         self.unacknowledged += messages
@@ -30,7 +29,6 @@ class Metrics:
         self.rejections += committed.rejections
         self.commits += 1
         self.commit_seconds += committed.seconds
-        self.slowest_commit_s = max(self.slowest_commit_s, committed.seconds)
 
     def acknowledged(self, messages: int) -> None:
         self.unacknowledged -= messages

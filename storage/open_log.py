@@ -13,23 +13,10 @@ import msgspec
 from storage.conditions import Row
 from storage.engine import SCHEMA_VERSION, open_reader, translated
 from storage.errors import StoreError, StoreGone
+from storage.segment import Segment
 
 SCANNED_EVENTS = 32_768
 """Events that one read looks at, at most, where filters let few through: 10 ms."""
-
-
-class Segment(msgspec.Struct, frozen=True):
-    """A segment as the catalog has it; the bounds speak of its events up to `indexed_to`."""
-
-    id: int
-    first_message_id: int
-    first_event_id: int
-    indexed_to: int
-    received_from: int | None
-    received_to: int | None
-    observed_from: int | None
-    observed_to: int | None
-    sealed_at: int | None
 
 
 class Stretch(msgspec.Struct, frozen=True):

@@ -9,7 +9,8 @@ import msgspec
 
 from storage.conditions import Row, as_json
 from storage.engine import SCHEMA_VERSION, sqlite
-from storage.open_log import OpenLog, Segment
+from storage.open_log import OpenLog
+from storage.segment import Segment
 
 DEVICES_A_READ = 1_000
 

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import func, insert, literal, select, text, update
 
 from storage import schema
+from storage.segment import Segment
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -18,23 +19,6 @@ INDEX_RUN_EVENTS = 32_768
 
 VIEWED_SEGMENTS = 400
 """SQLite joins at most 500 SELECTs in one view; whoever asks for older history asks Amber."""
-
-
-class Segment(msgspec.Struct, frozen=True):
-    """A segment as its row in the catalog says; `sealed_at` is None while it is written to."""
-
-    id: int
-    first_message_id: int
-    first_event_id: int
-    indexed_to: int
-    received_from: int | None = None
-    received_to: int | None = None
-    observed_from: int | None = None
-    observed_to: int | None = None
-    sealed_at: int | None = None
-
-
-COLUMNS = ", ".join(Segment.__struct_fields__)
 
 
 def newest(connection: Connection) -> Segment | None:

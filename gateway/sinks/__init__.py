@@ -8,6 +8,12 @@ from typing import Protocol
 from storage.errors import AmberError
 from storage.event import Message, StoredEvent
 
+REPLAY_MARK = "amber-replay"
+"""The user property on all that a replay publishes, by which a gateway knows what stands in a log already.
+
+Its value is the position of the event for which the message was published.
+"""
+
 
 class SinkError(AmberError):
     """A sink cannot take what it was given; the text says up to which position it has, and what to do."""

@@ -20,11 +20,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.link import reasons
 from gateway.link.address import Address
-from gateway.sinks import SinkError
+from gateway.sinks import REPLAY_MARK, SinkError
 from storage.event import Message, Properties, StoredEvent
-
-REPLAY_MARK = "amber-replay"
-"""The user property on all that is published here; its value is the position of the event that it was published for."""
 
 WINDOW_MESSAGES = 500
 """Messages on their way at a time, or fewer where the broker says so (MQTT 5 Receive Maximum)."""

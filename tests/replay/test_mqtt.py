@@ -23,8 +23,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from devices.broker import Mosquitto
 from gateway.ingest import is_own
 from gateway.link.address import Address, parse_address
-from gateway.sinks import SinkError, mqtt
-from gateway.sinks.mqtt import REPLAY_MARK, Publisher, marked, publisher
+from gateway.sinks import REPLAY_MARK, SinkError, mqtt
+from gateway.sinks.mqtt import Publisher, marked, publisher
 from storage.event import Message, Properties
 from storage.filters import Filters
 from storage.replay import replay_messages

@@ -1,0 +1,22 @@
+"""What the catalog says of a segment. Apart from the rest, so that readers have it without SQLAlchemy."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """A segment as its row in the catalog has it; `sealed_at` is None while it is written to.
+
+    The bounds speak of its events up to `indexed_to`, and are None while that is none.
+    """
+
+    id: int
+    first_message_id: int
+    first_event_id: int
+    indexed_to: int
+    received_from: int | None = None
+    received_to: int | None = None
+    observed_from: int | None = None
+    observed_to: int | None = None
+    sealed_at: int | None = None
