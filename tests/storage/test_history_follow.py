@@ -15,7 +15,7 @@ from random import Random
 import pytest
 
 from storage.errors import StoreGone
-from storage.event import Event, Message, StoredEvent
+from storage.event import Event, Message, Rejection, StoredEvent
 from storage.history import Filters, Reader
 from tests.storage.histories import DEVICES, NOON, ROOT, History, entries, message
 
@@ -70,19 +70,22 @@ def test_following_goes_through_segments_as_they_begin(new_history: History) -> 
     new_history.append(entries(random, 150))
     stop = threading.Event()
 
-    def write() -> None:
-        for number in range(150, 1_500, 30):
-            new_history.append(entries(random, 30, number))
-        stop_at.append(len(new_history.events))
+    batches = [entries(random, 30, number) for number in range(150, 1_500, 30)]
+    outcomes = [outcome for batch in batches for _, outcome in batch]
+    # Known before it begins: told at the end, it could come after the last page, and nothing would end the following.
+    expected = len(new_history.events) + sum(len(one) for one in outcomes if not isinstance(one, Rejection))
 
-    stop_at = list[int]()
+    def write() -> None:
+        for batch in batches:
+            new_history.append(batch)
+
     writing = threading.Thread(target=write)
     with Reader(new_history.path) as reader:
         for page in reader.follow(page_events=40, stop=stop):
             if not seen:
                 writing.start()
             seen += page
-            if stop_at and len(seen) >= stop_at[0]:
+            if len(seen) >= expected:
                 stop.set()
         writing.join()
         status = reader.status()
