@@ -51,8 +51,46 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     properties: Properties | None = None
 
 
+Quality = Literal["bad", "uncertain", "missing", "stale"]
+"""What is wrong with a reading: a value that its sender calls bad (a sentinel, NaN, an error), does not vouch for, did
+not have, or had from before."""
+
+UnitSource = Literal["message", "format", "learned", "rule"]
+"""Where a unit is from: the message states it, its format defines it, an earlier message announced it, a rule says so."""
+
+
+class Location(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the device was: degrees of WGS 84, metres."""
+
+    latitude: float
+    longitude: float
+    altitude_m: float | None = None
+    accuracy_m: float | None = None
+
+
+class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What only some messages say of an event."""
+
+    via: str | None = None
+    """The gateway or bridge through which the device was heard."""
+    vendor_type: str | None = None
+    """What the sender calls this sort of message."""
+    boot: str | None = None
+    """Which start of the device `seq` counts from."""
+    source_id: str | None = None
+    """The identity that the sender gave to this one event: the id of a CloudEvent."""
+    historical: bool = False
+    """Sent later than observed, out of a buffer."""
+    quality: Mapping[str, Quality] = {}
+    """By reading name; a reading that is not in here is good."""
+    location: Location | None = None
+
+
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One normalized fact. `from_device` says whose clock gave `observed_at`; units are UCUM codes by reading name."""
+    """One normalized fact. `from_device` says whose clock gave `observed_at`; units are UCUM codes by reading name.
+
+    `unit_sources` says where the units are from that the message itself does not state.
+    """
 
     device: str
     kind: Kind
@@ -62,6 +100,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     from_device: bool = False
     seq: int | None = None
     units: Mapping[str, str] | None = None
+    detail: Detail | None = None
+    unit_sources: Mapping[str, UnitSource] | None = None
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):
@@ -76,6 +116,32 @@ Outcome = Sequence[Event] | Rejection
 
 Entry = tuple[Message, Outcome]
 """What the log keeps of one message."""
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """What a message taught a format, for the messages to come; `value` is JSON, None where it is to be forgotten."""
+
+    format: str
+    key: str
+    value: str | None
+
+
+class Reread(msgspec.Struct, frozen=True):
+    """Earlier messages that can be read better now, by topic filter.
+
+    Of them the rejections of `format`, however old, and the latest `recent_messages` of the log, whatever they became.
+    """
+
+    format: str
+    topics: tuple[str, ...]
+    recent_messages: int = 0
+
+
+class Lessons(msgspec.Struct, frozen=True):
+    """What a batch of messages taught, committed with it."""
+
+    facts: Sequence[Fact] = ()
+    rereads: Sequence[Reread] = ()
 
 
 class StoredEvent(msgspec.Struct, frozen=True, gc=False):
