@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import socket
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -19,13 +20,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from gateway.formats import Options
+from gateway.formats import Formats, Options
 from gateway.link.errors import LinkError
 from gateway.link.options import LinkOptions
 from gateway.link.subscriptions import parse_subscription
 from storage.engine import store_path
 from storage.errors import AmberError
+from storage.event import Fact
 from storage.store import StoreOptions
+from storage.times import micros
 
 DEFAULT_FILE = Path("amber.toml")
 
@@ -98,6 +101,29 @@ class FormatsSection(Section):
         64, ge=2, description="Arrays of plain values up to this length become a reading per element."
     )
     text_chars: int = Field(65_536, ge=2, description="The longest text of one reading.")
+    name_chars: int = Field(512, ge=8, le=4_096, description="The longest name of a device or a reading.")
+    readings: int = Field(10_000, ge=2, description="How many readings the events of one message may have.")
+    unpacked_bytes: int = Field(8_388_608, ge=2, description="How many bytes a compressed payload may unpack to.")
+    message_ms: int = Field(
+        1_000, ge=20, description="How long reading one message may take; common JSON is not timed."
+    )
+    facts: int = Field(
+        100_000,
+        ge=1_000,
+        description="How many facts are remembered from births, descriptions and device lists; the oldest go first.",
+    )
+    fact_mb: int = Field(64, ge=1, description="How much room in MB they may take.")
+    earliest: datetime = Field(
+        datetime(2000, 1, 1, tzinfo=UTC), description="The first time of a device that is believed."
+    )
+    ahead_s: int = Field(
+        86_400,
+        ge=0,
+        description="How far ahead of its message's arrival a device's time is still believed, in seconds.",
+    )
+    plugins: bool = Field(
+        default=True, description="Whether formats are loaded that other installed packages offer (entry points)."
+    )
 
     @field_validator("time_zone")
     @classmethod
@@ -174,7 +200,22 @@ class Config(BaseSettings):
             entries=bounds.entries,
             array_items=bounds.array_items,
             text_chars=bounds.text_chars,
+            name_chars=bounds.name_chars,
+            readings=bounds.readings,
+            unpacked_bytes=bounds.unpacked_bytes,
+            message_ms=bounds.message_ms,
+            facts=bounds.facts,
+            fact_bytes=bounds.fact_mb << 20,
+            earliest=micros(bounds.earliest),
+            ahead_us=bounds.ahead_s * 1_000_000,
         )
+
+    def make_formats(self, facts: Iterable[Fact] = ()) -> Formats:
+        """The formats with these settings, the user's rules, and what was learned before. Raises ConfigError."""
+        try:
+            return Formats(self.format_options, facts=facts)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
     @property
     def link_options(self) -> LinkOptions:

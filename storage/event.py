@@ -10,6 +10,10 @@ from typing import Literal
 
 import msgspec
 
+EVENTS_PER_MESSAGE = 10_000
+"""An event's id is its message's id times this, plus its place in the message: read again, a message may give more
+events than it did, and no other event moves for it."""
+
 Value = bool | int | float | str | None
 """What a reading may be. `None`: the device named the reading and gave no usable value."""
 
@@ -51,12 +55,12 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     properties: Properties | None = None
 
 
-Quality = Literal["bad", "uncertain", "missing", "stale"]
-"""What is wrong with a reading: a value that its sender calls bad (a sentinel, NaN, an error), does not vouch for, did
-not have, or had from before."""
+Quality = Literal["bad", "uncertain", "stale"]
+"""What is wrong with a reading: its sender calls it bad (a sentinel, NaN, an error), does not vouch for it, or had it
+from before. A reading of None that is not called bad is missing."""
 
 UnitSource = Literal["message", "format", "learned", "rule"]
-"""Where a unit is from: the message states it, its format defines it, an earlier message announced it, a rule says so."""
+"""Where a unit is from: stated by the message, defined by its format, announced by an earlier message, or a rule."""
 
 
 class Location(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,7 +86,7 @@ class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
     historical: bool = False
     """Sent later than observed, out of a buffer."""
     quality: Mapping[str, Quality] = {}
-    """By reading name; a reading that is not in here is good."""
+    """By reading name, of those that are not simply good or missing."""
     location: Location | None = None
 
 
@@ -137,6 +141,14 @@ class Reread(msgspec.Struct, frozen=True):
     recent_messages: int = 0
 
 
+class PendingReread(msgspec.Struct, frozen=True):
+    """A reread that is yet to be done, of messages up to the last of those that were committed with it."""
+
+    id: int
+    reread: Reread
+    up_to_message_id: int
+
+
 class Lessons(msgspec.Struct, frozen=True):
     """What a batch of messages taught, committed with it."""
 
@@ -145,7 +157,10 @@ class Lessons(msgspec.Struct, frozen=True):
 
 
 class StoredEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event as the log gives it back, with what its message says of it. `readings` is the JSON object as stored."""
+    """An event as the log gives it back, with what its message says of it.
+
+    `readings` is the JSON object as stored, and so is `detail`, that of a `Detail`.
+    """
 
     id: int
     message_id: int
@@ -161,3 +176,4 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     seq: int | None
     readings: str
     units: Mapping[str, str]
+    detail: str | None = None

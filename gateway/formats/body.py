@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
 from gateway.formats import texts
 from gateway.formats.options import Options
 from gateway.formats.topics import Place
+from storage.event import Event
 
 Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 Document = list[Json] | dict[str, Json] | None
@@ -21,10 +24,23 @@ _JSON = re.compile(r'\{|\[\s*[\[{"\]]')
 _decode = msgspec.json.Decoder().decode
 
 
+class Knowledge(Protocol):
+    """What earlier messages taught; see `learned`."""
+
+    def get(self, format: str, key: str) -> Json:
+        """What a format was taught under a key, None where nothing; to be read, not changed."""
+
+
+class _Ignorance:
+    def get(self, format: str, key: str) -> Json:  # noqa: ARG002
+        return None
+
+
 class Body:
     """Text and JSON of a payload, each decoded when first asked for; a fault is a sentence, never an exception.
 
-    `text_fault` says why there is no text, `json_fault` what is wrong with what looks like JSON.
+    `text_fault` says why there is no text, `json_fault` what is wrong with what looks like JSON. `learned` holds what
+    earlier messages taught; `read_inner` reads a payload that was packed into this one, and raises Unreadable.
     """
 
     __slots__ = (
@@ -33,14 +49,25 @@ class Body:
         "_text",
         "_text_known",
         "json_fault",
+        "learned",
         "options",
         "payload",
         "place",
+        "read_inner",
         "text_fault",
     )
 
-    def __init__(self, payload: bytes, options: Options, place: Place) -> None:
+    def __init__(
+        self,
+        payload: bytes,
+        options: Options,
+        place: Place,
+        learned: Knowledge | None = None,
+        read_inner: Callable[[bytes], Sequence[Event]] | None = None,
+    ) -> None:
         self.payload = payload
+        self.learned = learned or _Ignorance()
+        self.read_inner = read_inner or _nothing_inside
         self.options = options
         self.place = place
         self.text_fault = ""
@@ -98,6 +125,10 @@ class Body:
             if _JSON.match(text):
                 self.json_fault = f"not valid JSON: {fault}"
         return None
+
+
+def _nothing_inside(_: bytes) -> Sequence[Event]:
+    return ()
 
 
 def _nothing(_: str) -> None:

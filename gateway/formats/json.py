@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from gateway.formats import fields, identity
 from gateway.formats.body import Body, Json
+from gateway.formats.draft import located
 from gateway.formats.format import Format, Unreadable, named
 from gateway.formats.identity import NOBODY, Identity
 from gateway.formats.tree import Parts, Tree, parts_of
 from gateway.formats.values import kind_of, position
-from storage.event import Event, Message
+from storage.event import Detail, Event, Message, Quality, Value
 
 NAME = "json"
 
@@ -83,6 +84,7 @@ class _Reading:
             observed_at is not None,
             own.seq,
             tree.units or None,
+            detailed(tree.readings, tree.quality),
         )
 
     def array(self, items: list[Json]) -> Event:
@@ -91,7 +93,8 @@ class _Reading:
         self.tree.put(place.scalar_name, items)
         readings = self.tree.readings
         device = named(place.scalar_device, self.body)
-        return Event(device, place.kind or kind_of(readings), NAME, self.message.received_at, readings)
+        detail = detailed(readings, self.tree.quality)
+        return Event(device, place.kind or kind_of(readings), NAME, self.message.received_at, readings, detail=detail)
 
     def _batch(self, rest: Object, elements: Sequence[Object]) -> Iterator[Event]:
         own = self.event(rest)
@@ -121,6 +124,12 @@ class _Reading:
 
     def _stamped(self, node: Object) -> bool:
         return identity.stamped(node, self.message.received_at, self.body.options)
+
+
+def detailed(readings: dict[str, Value], quality: dict[str, Quality]) -> Detail | None:
+    """The detail of an event, as far as generic JSON has any."""
+    location = located(readings)
+    return Detail(quality=quality, location=location) if quality or location else None
 
 
 def _objects(node: Json) -> list[Object]:

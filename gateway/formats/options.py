@@ -22,6 +22,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How deep objects and arrays may be nested."""
     entries: int = 10_000
     """How many keys and array elements one message may hold."""
+    readings: int = 10_000
+    """How many readings the events of one message may have."""
+    unpacked_bytes: int = 8_388_608
+    """How many bytes a compressed payload may unpack to."""
+    message_ms: int = 1_000
+    """How long one message may take; common JSON is not timed."""
+    facts: int = 100_000
+    """How many facts are remembered from earlier messages: births, descriptions, device lists."""
+    fact_bytes: int = 67_108_864
+    """How much they may take in all."""
     array_items: int = 64
     """Arrays of plain values up to this length become a reading per element, longer ones one text."""
     text_chars: int = 65_536
@@ -30,6 +40,21 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The longest name of a device or a reading."""
 
     def __post_init__(self) -> None:
-        for name in ("payload_bytes", "depth", "entries", "array_items", "text_chars", "name_chars"):
+        for name in _BOUNDS:
             if getattr(self, name) < 2:
                 raise ValueError(f"{name} is {getattr(self, name)}: give 2 or more")
+
+
+_BOUNDS = (
+    "payload_bytes",
+    "depth",
+    "entries",
+    "readings",
+    "unpacked_bytes",
+    "message_ms",
+    "facts",
+    "fact_bytes",
+    "array_items",
+    "text_chars",
+    "name_chars",
+)

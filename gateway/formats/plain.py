@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from gateway.formats.body import Body
 from gateway.formats.format import Format, named
 from gateway.formats.values import kind_of_types, tells_presence, usable
-from storage.event import Event, Kind, Message, Value
+from storage.event import Detail, Event, Kind, Message, Value
 
 NAME = "plain"
 
 # No leading zeros: 00189440 is a code. No list of numbers either: which of them would it be?
 _NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _WORDS: dict[str, bool | None] = {"true": True, "false": False}
-_WORDS |= dict.fromkeys(["null", "none", "nil", "undefined", "nan", "inf", "infinity"])
+_NOTHING = frozenset({"null", "none", "nil", "undefined"})
+_WORDS |= dict.fromkeys([*_NOTHING, "nan", "inf", "infinity"])
 _WORDS |= dict.fromkeys(f"{sign}{word}" for sign in "+-" for word in ("nan", "inf", "infinity"))
 
 
@@ -30,7 +31,8 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
         return [Event(device, place.kind or "other", NAME, message.received_at, {})]
     value = usable(scalar(text), body.options)
     kind = place.kind or _kind(value, place.scalar_name, place.last)
-    return [Event(device, kind, NAME, message.received_at, {place.scalar_name: value})]
+    detail = Detail(quality={place.scalar_name: "bad"}) if value is None and text.lower() not in _NOTHING else None
+    return [Event(device, kind, NAME, message.received_at, {place.scalar_name: value}, detail=detail)]
 
 
 FORMAT = Format(name=NAME, read=read)

@@ -14,7 +14,7 @@ import msgspec
 from gateway.formats import fields, times, units
 from gateway.formats.format import Format
 from gateway.formats.identity import MOST_ID_CHARS, MOST_SEQ
-from gateway.formats.json import NAME
+from gateway.formats.json import NAME, detailed
 from gateway.formats.options import Options
 from gateway.formats.routes import Routes
 from gateway.formats.topics import Place
@@ -40,6 +40,7 @@ class Quick:
         routes: Routes,
         named_by: Callable[[Properties], Sequence[Format]],
         keys: Sequence[frozenset[str]],
+        taught: Callable[[str], bool],
     ) -> None:
         self._options = options
         # Within so few bytes no text and no number of keys can be over its limit.
@@ -47,6 +48,7 @@ class Quick:
         self.faults = 0
         """How often this file failed: never, the tests hold."""
         self._named_by = named_by
+        self._taught = taught
         self._routes = routes
         self._plans = _Plans(keys, options.name_chars)
         self._kinds = _Kinds()
@@ -57,13 +59,15 @@ class Quick:
         # A text without escapes holds neither NUL nor a lone surrogate.
         if len(payload) > self._most_bytes or _BACKSLASH in payload or payload[:1] != b"{":
             return None
-        rows, place = self._routes[message.topic]
-        if rows or (message.properties is not None and self._named_by(message.properties)):
+        route = self._routes[message.topic]
+        if not route.plain or self._taught(message.topic):
+            return None
+        if message.properties is not None and self._named_by(message.properties):
             return None
         try:
             node = _decode(payload)
             plan = self._plans[tuple(node)]
-            return None if plan is None else self._event(message, node, plan, place)
+            return None if plan is None else self._event(message, node, plan, route.place)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         except Exception:  # noqa: BLE001  a fault of this file: the long way reads the message all the same
@@ -107,10 +111,16 @@ class Quick:
         if kind is None or codes is None or (len(message.payload) > _NO_GREAT_INTEGER_BYTES and _too_great(readings)):
             return None
         flat: Flat = readings  # type: ignore[assignment]  # or it would have no kind
+        detail = None
         if telling:
             kind = kind_of(flat)
             codes = codes | dict.fromkeys(position(flat) or (), "deg")
-        return (Event(device, place.kind or kind, NAME, observed_at, flat, time_key is not None, seq, codes or None),)
+            detail = detailed(flat, {})
+        return (
+            Event(
+                device, place.kind or kind, NAME, observed_at, flat, time_key is not None, seq, codes or None, detail
+            ),
+        )
 
 
 class Plan(NamedTuple):

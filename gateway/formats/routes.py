@@ -1,4 +1,4 @@
-"""What each topic leads to: the rows that its name calls for, and the place it gives; remembered within bounds."""
+"""What each topic leads to: a rule, the rows that its name calls for, its place; remembered within bounds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gateway.formats.format import Format
 from gateway.formats.options import Options
+from gateway.formats.rules import Rule
 from gateway.formats.topics import Place, place, takes
 
 MOST_TOPICS = 32_768
@@ -14,22 +15,27 @@ MOST_TOPIC_CHARS = 512
 
 
 class Route(NamedTuple):
+    rule: Rule | None
     rows: tuple[Format, ...]
     place: Place
+    plain: bool
+    """Whether nothing is known of the topic beyond its name."""
 
 
 class Routes(dict[str, Route]):
     """`routes[topic]`, worked out when first asked for; a full memory is emptied, a long topic not remembered."""
 
-    def __init__(self, rows: Sequence[Format], options: Options) -> None:
+    def __init__(self, rows: Sequence[Format], options: Options, rules: Sequence[Rule] = ()) -> None:
         super().__init__()
         self._by_topic = [(topic_filter.split("/"), row) for row in rows for topic_filter in row.topics]
         self._name_chars = options.name_chars
+        self._rules = rules
 
     def __missing__(self, topic: str) -> Route:
         levels = topic.split("/")
+        rule = next((rule for rule in self._rules if rule.takes(levels)), None)
         rows = tuple(dict.fromkeys(row for wanted, row in self._by_topic if takes(wanted, levels)))
-        route = Route(rows, place(topic, self._name_chars))
+        route = Route(rule, rows, place(topic, self._name_chars), plain=not rule and not rows)
         if len(topic) <= MOST_TOPIC_CHARS:
             if len(self) >= MOST_TOPICS:
                 self.clear()

@@ -60,7 +60,15 @@ def place(topic: str, name_chars: int) -> Place:
 
 
 def takes(wanted: Sequence[str], levels: Sequence[str]) -> bool:
-    """Whether the levels of a topic filter take those of a topic (MQTT 5.0, section 4.7)."""
+    """Whether the levels of a topic filter take those of a topic (MQTT 5.0, section 4.7).
+
+    A filter that begins with `#` and goes on takes what ends, or anywhere goes on, like its rest.
+    """
+    if wanted[0] == "#" and len(wanted) > 1:
+        rest = wanted[1:]
+        if rest[-1] != "#":
+            return len(rest) <= len(levels) and takes(rest, levels[len(levels) - len(rest) :])
+        return any(takes(rest, levels[at:]) for at in range(len(levels)))
     if levels[0].startswith("$") and wanted[0] in ("+", "#"):
         return False
     if wanted[-1] == "#":

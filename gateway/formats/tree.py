@@ -12,7 +12,7 @@ from gateway.formats.body import Json
 from gateway.formats.format import Unreadable
 from gateway.formats.options import Options
 from gateway.formats.values import usable
-from storage.event import Value
+from storage.event import Quality, UnitSource, Value
 
 
 class Tree:
@@ -21,12 +21,15 @@ class Tree:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.entries = 0
+        self.filled = 0
         self.start()
 
     def start(self) -> None:
         """Begin the next event of the same message."""
         self.readings: dict[str, Value] = {}
         self.units: dict[str, str] = {}
+        self.unit_sources: dict[str, UnitSource] = {}
+        self.quality: dict[str, Quality] = {}
         self.count()
 
     def count(self, entries: int = 1) -> None:
@@ -43,7 +46,7 @@ class Tree:
                 f"a name of {len(name)} characters, over the limit of {self.options.name_chars} (name_chars)"
             )
         if not isinstance(node, (dict, list)):
-            self.readings[texts.storable(name)] = usable(node, self.options)
+            self._fill(texts.storable(name), node)
             return
         if depth > self.options.depth:
             raise Unreadable(f"nested deeper than {self.options.depth} levels (depth)")
@@ -51,6 +54,29 @@ class Tree:
             self._put_object(name, node, depth)
         else:
             self._put_array(name, node, depth)
+
+    def put_value(
+        self,
+        name: str,
+        value: Value,
+        unit: str | None = None,
+        *,
+        source: UnitSource = "message",
+        quality: Quality | None = None,
+    ) -> None:
+        """Add one reading with its unit, in any spelling the table has, and what is wrong with it."""
+        self.put(name, value)
+        name = texts.storable(name)
+        if unit and (code := units.code(unit)):
+            self.units[name] = code
+            if source != "message":
+                self.unit_sources[name] = source
+        if quality is not None:
+            self.quality[name] = quality
+
+    def put_missing(self, name: str, quality: Quality | None = None, unit: str | None = None) -> None:
+        """Add a reading that has no usable value: there was none, or a `bad` one."""
+        self.put_value(name, None, unit, quality=quality)
 
     def put_measured(self, name: str, node: dict[str, Json], parts: Parts) -> None:
         """Add the value of a measurement, and its unit."""
@@ -64,6 +90,14 @@ class Tree:
             name = texts.storable(key)
             if name in self.readings and isinstance(unit, str) and (code := units.code(unit)):
                 self.units[name] = code
+
+    def _fill(self, name: str, value: Value) -> None:
+        self.filled += 1
+        if self.filled > self.options.readings:
+            raise Unreadable(f"more than {self.options.readings} readings (readings)")
+        kept = self.readings[name] = usable(value, self.options)
+        if kept is None and value is not None:  # NaN, or what no double holds
+            self.quality[name] = "bad"
 
     def _put_object(self, name: str, node: dict[str, Json], depth: int) -> None:
         parts = parts_of(node)

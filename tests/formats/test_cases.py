@@ -10,14 +10,17 @@ import msgspec
 import pytest
 
 from gateway.formats import Formats, Options
-from storage.event import Event, Kind, Rejection, Value
+from storage.event import Detail, Event, Kind, Message, Properties, Rejection, UnitSource, Value
 from tests.formats.messages import NOW, message, written
 
 CASES = Path(__file__).with_name("cases")
 
 
 class ExpectedEvent(msgspec.Struct, forbid_unknown_fields=True):
-    """An event in full; without `observed_at` it has the time of arrival, without `format` that of its folder."""
+    """An event in full; without `observed_at` it has the time of arrival, without `format` that of its folder.
+
+    Where the folder is that of a family, it holds cases of several formats, and each event names its own.
+    """
 
     device: str
     kind: Kind
@@ -26,6 +29,8 @@ class ExpectedEvent(msgspec.Struct, forbid_unknown_fields=True):
     seq: int | None = None
     units: dict[str, str] | None = None
     format: str = ""
+    detail: Detail | None = None
+    unit_sources: dict[str, UnitSource] | None = None
 
 
 class ExpectedRejection(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,13 +45,24 @@ class Expected(msgspec.Struct, forbid_unknown_fields=True):
     rejection: ExpectedRejection | None = None
 
 
-class Case(msgspec.Struct, forbid_unknown_fields=True):
-    """A text in parts is each part so many times."""
+class Sent(msgspec.Struct, forbid_unknown_fields=True):
+    """A message of a case; a text in parts is each part so many times."""
 
     topic: str | list[tuple[str, int]]
-    expect: Expected
     payload: str | list[tuple[str, int]] = ""
     payload_hex: str = ""
+    properties: Properties | None = None
+
+    def message(self) -> Message:
+        payload = bytes.fromhex(self.payload_hex) or whole(self.payload).encode()
+        return message(payload, whole(self.topic), self.properties)
+
+
+class Case(Sent, kw_only=True):
+    """A message, what it must become, and what came `before` it for the formats to learn from."""
+
+    expect: Expected
+    before: list[Sent] = []
     says: str = ""
     options: dict[str, str] = {}
 
@@ -57,9 +73,11 @@ def test_a_message_becomes_what_its_case_expects(path: Path) -> None:
 
 
 def check(case: Case, format_name: str) -> None:
-    payload = bytes.fromhex(case.payload_hex) or whole(case.payload).encode()
     options = Options(zone=ZoneInfo(case.options["zone"])) if "zone" in case.options else Options()
-    outcome = Formats(options).read(message(payload, whole(case.topic)))
+    formats = Formats(options)
+    for earlier in case.before:
+        formats.read(earlier.message())
+    outcome = formats.read(case.message())
     if case.expect.rejection is not None:
         assert isinstance(outcome, Rejection), case.says
         assert outcome.format == case.expect.rejection.format
@@ -78,6 +96,8 @@ def event(wanted: ExpectedEvent, format_name: str) -> Event:
         wanted.observed_at is not None,
         wanted.seq,
         wanted.units,
+        wanted.detail,
+        wanted.unit_sources,
     )
 
 

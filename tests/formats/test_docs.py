@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from gateway.formats import Format, Formats, Options, fields, registry
+from gateway.formats.families import SPECIFIC
 from storage.event import Event, Rejection
 from tests.formats.messages import NOW, message
 from tests.formats.test_cases import Case, check
@@ -46,7 +47,7 @@ def test_the_worked_example_is_a_format() -> None:
 def test_every_format_has_its_row_in_the_table() -> None:
     table = DOCS[: DOCS.index("\n## ")]
     named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    assert named == [row.name for row in (*registry.SPECIFIC, *registry.GENERIC)]
+    assert named == [row.name for row in (*SPECIFIC, *registry.GENERIC)]
 
 
 def test_every_limit_is_named_with_its_default() -> None:

@@ -1,0 +1,7 @@
+"""AWTRIX."""
+
+from __future__ import annotations
+
+from gateway.formats.format import Format
+
+FORMATS: tuple[Format, ...] = ()

@@ -1,0 +1,7 @@
+"""Ecowitt2mqtt."""
+
+from __future__ import annotations
+
+from gateway.formats.format import Format
+
+FORMATS: tuple[Format, ...] = ()

@@ -1,0 +1,7 @@
+"""Homie 4 and 5."""
+
+from __future__ import annotations
+
+from gateway.formats.format import Format
+
+FORMATS: tuple[Format, ...] = ()

@@ -1,0 +1,7 @@
+"""NGSI-v2 and NGSI-LD."""
+
+from __future__ import annotations
+
+from gateway.formats.format import Format
+
+FORMATS: tuple[Format, ...] = ()

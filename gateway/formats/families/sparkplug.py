@@ -1,0 +1,7 @@
+"""Sparkplug B."""
+
+from __future__ import annotations
+
+from gateway.formats.format import Format
+
+FORMATS: tuple[Format, ...] = ()

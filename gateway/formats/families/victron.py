@@ -1,0 +1,7 @@
+"""Victron Venus OS."""
+
+from __future__ import annotations
+
+from gateway.formats.format import Format
+
+FORMATS: tuple[Format, ...] = ()

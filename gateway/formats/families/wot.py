@@ -1,0 +1,7 @@
+"""W3C Web of Things."""
+
+from __future__ import annotations
+
+from gateway.formats.format import Format
+
+FORMATS: tuple[Format, ...] = ()

@@ -1,0 +1,71 @@
+"""Ends what takes too long over one message, and sets a format aside that does so again and again.
+
+By the interval timer of the process, so in its main thread only; elsewhere nothing is timed.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from gateway.formats.body import Body
+from gateway.formats.format import Format, Unreadable
+from storage.event import Event, Message
+
+OVERRUNS = 3
+"""In a row; then the format is set aside."""
+
+ASIDE_S = 60.0
+
+
+class TooSlow(BaseException):
+    """Raised in the middle of a reader. No Exception: a plugin that catches these must end all the same."""
+
+
+class Patience:
+    """Runs readers, each for `message_ms` at most."""
+
+    def __init__(self, message_ms: int) -> None:
+        self._seconds = message_ms / 1_000
+        self._overruns: dict[Format, int] = {}
+        self._aside: dict[Format, float] = {}
+
+    def read(self, row: Format, message: Message, body: Body) -> Sequence[Event] | None:
+        """What the row's reader gives. Raises Unreadable when it takes too long, or did so before."""
+        if self._aside and (until := self._aside.get(row)):
+            if time.monotonic() < until:
+                raise Unreadable(f"the format took over {self._seconds:g} s {OVERRUNS} times, and is set aside")
+            del self._aside[row]
+        if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0]:
+            return row.read(message, body)
+        try:
+            return self._timed(row, message, body)
+        except TooSlow:
+            overruns = self._overruns[row] = self._overruns.get(row, 0) + 1
+            if overruns >= OVERRUNS:
+                self._aside[row] = time.monotonic() + ASIDE_S
+                del self._overruns[row]
+            raise Unreadable(f"the format took over {self._seconds:g} s for one message (message_ms)") from None
+
+    def _timed(self, row: Format, message: Message, body: Body) -> Sequence[Event] | None:
+        if signal.getsignal(signal.SIGALRM) is not _ring:
+            signal.signal(signal.SIGALRM, _ring)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, self._seconds)
+            try:
+                events = row.read(message, body)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except TooSlow:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # it may have rung in the line that was to silence it
+            raise
+        if self._overruns:
+            self._overruns.pop(row, None)
+        return events
+
+
+def _ring(_number: int, _frame: FrameType | None) -> None:
+    raise TooSlow
