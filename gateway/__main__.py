@@ -12,7 +12,7 @@ from typer.exceptions import Abort, TyperException
 import devices.cli
 import gateway.cli
 import gateway.demo_cli
-import gateway.normalize_cli
+import gateway.formats_cli
 import gateway.replay_cli
 import storage.cli
 from devices.errors import DeviceError
@@ -30,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for door in (gateway.demo_cli, gateway.cli, devices.cli, storage.cli, gateway.replay_cli, gateway.normalize_cli):
+for door in (gateway.demo_cli, gateway.cli, devices.cli, storage.cli, gateway.replay_cli, gateway.formats_cli):
     door.register(app)
 
 

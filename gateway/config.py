@@ -8,10 +8,10 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -20,13 +20,14 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from gateway.formats import Formats, Options
+from gateway import plugins
+from gateway.formats import Formats, Options, Rule, rule
 from gateway.link.errors import LinkError
 from gateway.link.options import LinkOptions
 from gateway.link.subscriptions import parse_subscription
 from storage.engine import store_path
 from storage.errors import AmberError
-from storage.event import Fact
+from storage.event import Fact, Kind
 from storage.store import StoreOptions
 from storage.times import micros
 
@@ -43,6 +44,16 @@ class Section(BaseModel):
     """A table of the file; a key that is not known is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def known_zone(name: str | None) -> str | None:
+    """Raises ValueError."""
+    if name is not None:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            raise ValueError("write a zone as in Europe/Berlin or UTC") from None
+    return name
 
 
 class LinkSection(Section):
@@ -128,12 +139,53 @@ class FormatsSection(Section):
     @field_validator("time_zone")
     @classmethod
     def _known(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                ZoneInfo(value)
-            except (KeyError, ValueError, OSError):
-                raise ValueError("write a zone as in Europe/Berlin or UTC") from None
-        return value
+        return known_zone(value)
+
+
+class RuleSection(Section):
+    """What you know of some topics and no message says; the first rule that takes a topic counts."""
+
+    topic: str = Field(description="Topic filter; `{name}` names a level: `site/{site}/{device}/#`.")
+    format: str | None = Field(
+        None, description="The format that reads them; `raw`: keep and do not read; `ignore`: do not keep."
+    )
+    time_zone: str | None = Field(None, description="The zone of device times that name none, for these topics.")
+    device: str | None = Field(
+        None, description="The device: a name, in which `{name}` is that level. A level named `{device}` is enough."
+    )
+    kind: Kind | None = Field(None, description="The kind of the events, as `measurement` or `state`.")
+    units: dict[str, str] = Field({}, description='Units by reading name: `{temp = "Cel"}`.')
+    scale: dict[str, float] = Field({}, description="Factors by reading name: `{power = 0.1}`.")
+    readings: dict[str, str] = Field(
+        {}, description='JMESPath of each reading in the JSON: `{temp = "data.t"}`; nothing else is read then.'
+    )
+    device_path: str | None = Field(None, description="JMESPath of the device, beside `readings`.")
+    time_path: str | None = Field(None, description="JMESPath of the device's time, beside `readings`.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        return known_zone(value)
+
+    @model_validator(mode="after")
+    def _works(self) -> Self:
+        self.rule()
+        return self
+
+    def rule(self) -> Rule:
+        """Raises ValueError."""
+        return rule(
+            self.topic,
+            format=self.format,
+            zone=ZoneInfo(self.time_zone) if self.time_zone else None,
+            device=self.device,
+            kind=self.kind,
+            units_by_reading=self.units,
+            scale=self.scale,
+            readings=self.readings,
+            device_path=self.device_path,
+            time_path=self.time_path,
+        )
 
 
 class LogSection(Section):
@@ -165,6 +217,7 @@ class Config(BaseSettings):
     segments: SegmentsSection = SegmentsSection()
     formats: FormatsSection = FormatsSection()
     log: LogSection = LogSection()
+    rules: tuple[RuleSection, ...] = ()
 
     @field_validator("subscribe", mode="before")
     @classmethod
@@ -213,7 +266,12 @@ class Config(BaseSettings):
     def make_formats(self, facts: Iterable[Fact] = ()) -> Formats:
         """The formats with these settings, the user's rules, and what was learned before. Raises ConfigError."""
         try:
-            return Formats(self.format_options, facts=facts)
+            return Formats(
+                self.format_options,
+                plugins.offered() if self.formats.plugins else (),
+                rules=[section.rule() for section in self.rules],
+                facts=facts,
+            )
         except ValueError as error:
             raise ConfigError(str(error)) from error
 
@@ -287,4 +345,7 @@ def _sentence(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"{key} is no setting of Amber: see docs/configuration.md for those that are"
-    return f"{key} = {first['input']!r} does not work: {first['msg'][0].lower()}{first['msg'][1:]}"
+    said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing" or isinstance(first["input"], BaseModel | dict):
+        return f"{key} does not work: {said[0].lower()}{said[1:]}"
+    return f"{key} = {first['input']!r} does not work: {said[0].lower()}{said[1:]}"

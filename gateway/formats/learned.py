@@ -10,10 +10,13 @@ import msgspec
 from gateway.formats.body import Json
 from gateway.formats.format import Lesson
 from gateway.formats.options import Options
+from gateway.formats.topics import is_filter
 from storage.event import Fact, Lessons, Reread
 
 RECENT_MESSAGES = 10_000
 """How far back a first lesson reaches: what arrives at the same connect as a retained birth, in whatever order."""
+
+NOTHING = Lessons()
 
 _encode = msgspec.json.encode
 
@@ -58,21 +61,19 @@ class Learned:
             self._keep(at, text)
         self._facts.append(Fact(format, lesson.key, text))
         if text is not None and lesson.topics:
-            self._rereads.append(Reread(format, lesson.topics, RECENT_MESSAGES if before is None else 0))
+            topics = tuple(filter(is_filter, lesson.topics))
+            self._rereads.append(Reread(format, topics, RECENT_MESSAGES if before is None else 0))
         self._make_room()
         return True
 
     def take(self) -> Lessons:
         """What was learned since the last call."""
-        lessons = Lessons(tuple(self._facts), tuple(dict.fromkeys(self._rereads)))
+        if not self._facts:
+            return NOTHING
+        lessons = Lessons(tuple(self._facts), _joined(self._rereads))
         self._facts.clear()
         self._rereads.clear()
         return lessons
-
-    @property
-    def untold(self) -> bool:
-        """Whether `take` would give anything."""
-        return bool(self._facts)
 
     def _keep(self, at: tuple[str, str], text: str) -> None:
         self._values[at] = msgspec.json.decode(text)
@@ -94,3 +95,11 @@ class Learned:
             oldest = next(iter(self._texts))
             self._forget(oldest)
             self._facts.append(Fact(*oldest, None))
+
+
+def _joined(rereads: Iterable[Reread]) -> tuple[Reread, ...]:
+    """One reread for each format and reach: a list of a hundred devices is one walk over the log, not a hundred."""
+    topics: dict[tuple[str, int], dict[str, None]] = {}
+    for one in rereads:
+        topics.setdefault((one.format, one.recent_messages), {}).update(dict.fromkeys(one.topics))
+    return tuple(Reread(format, tuple(filters), recent) for (format, recent), filters in topics.items() if filters)

@@ -44,12 +44,14 @@ class Formats:
     def __init__(
         self,
         options: Options | None = None,
-        specific: Sequence[Format] = SPECIFIC,
+        plugins: Sequence[Format] = (),
         *,
+        specific: Sequence[Format] = SPECIFIC,
         rules: Sequence[Rule] = (),
         facts: Iterable[Fact] = (),
     ) -> None:
         self._options = options or Options()
+        specific = (*plugins, *specific)
         self._all = (*specific, *GENERIC)
         self._rules = rules
         self._by_property = tuple(row for row in specific if row.content_types or row.user_properties)
@@ -90,6 +92,11 @@ class Formats:
     def take_lessons(self) -> Lessons:
         """What messages taught since the last call: to be kept with them."""
         return self._learned.take()
+
+    @property
+    def names(self) -> list[str]:
+        """Of all formats, in the order in which they are asked."""
+        return list(dict.fromkeys(row.name for row in self._all))
 
     def rule_for(self, topic: str) -> Rule | None:
         """The user's rule for a topic: the first that takes it."""

@@ -80,6 +80,13 @@ def takes(wanted: Sequence[str], levels: Sequence[str]) -> bool:
     return all(want in ("+", level) for want, level in zip(wanted, levels, strict=False))
 
 
+def is_filter(text: str) -> bool:
+    """Whether a text is a topic filter as MQTT allows it (MQTT 5.0, section 4.7.1)."""
+    *before, last = text.split("/")
+    alone = all(level in ("+", "#") or not {"+", "#"}.intersection(level) for level in (*before, last))
+    return bool(text) and "\0" not in text and "#" not in before and alone and text.isprintable()
+
+
 def _device(levels: list[str]) -> str | None:
     for at in range(len(levels) - 1, -1, -1):
         level = levels[at]

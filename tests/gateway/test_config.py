@@ -6,6 +6,7 @@ import pytest
 
 from gateway.config import ConfigError, load, overlap
 from gateway.link.subscriptions import Subscription
+from storage.event import Message
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +45,11 @@ def test_filters_in_the_environment_are_separated_by_spaces(monkeypatch: pytest.
         ('subscribe = ["a/#/b"]\n', "# must be the whole last level"),
         ('broker = "mqtt://h"\n[link]\nca_file = "x"\n', "write mqtts://"),
         ("broker = \n", "amber.toml: Invalid value"),
+        ('[[rules]]\nformat = "json"\n', "rules.0.topic does not work: field required"),
+        ('[[rules]]\ntopic = "a/#/b"\n', "rules.0 does not work: 'a/#/b' is no topic filter: # may only be the last"),
+        ('[[rules]]\ntopic = "a"\ncolour = "red"\n', "rules.0.colour is no setting of Amber"),
+        ('[[rules]]\ntopic = "a"\ntime_zone = "Mars"\n', "rules.0.time_zone = 'Mars' does not work: write a zone"),
+        ('[[rules]]\ntopic = "a"\nkind = "thing"\n', "rules.0.kind = 'thing' does not work"),
     ],
 )
 def test_what_cannot_work_is_refused_in_words(text: str, says: str) -> None:
@@ -76,3 +82,24 @@ def test_filters_that_share_a_topic_are_found(one: str, other: str, both: bool) 
 def test_filters_that_overlap_are_refused() -> None:
     with pytest.raises(ConfigError, match="stored twice"):
         load(None, {"subscribe": ["plant/#", "plant/+/state"]})
+
+
+def test_rules_bounds_and_facts_reach_the_formats() -> None:
+    written(
+        "[formats]\ndepth = 3\nearliest = 2020-01-01T00:00:00Z\nahead_s = 60\nfact_mb = 2\n"
+        '[[rules]]\ntopic = "site/{device}/#"\nunits = {t = "°C"}\n[[rules]]\ntopic = "cam/#"\nformat = "raw"\n'
+    )
+    config = load(None, {})
+    options = config.format_options
+    assert (options.depth, options.earliest, options.ahead_us) == (3, 1_577_836_800_000_000, 60_000_000)
+    assert options.fact_bytes == 2 << 20
+    formats = config.make_formats()
+    (event,) = formats.read(Message("site/pump/up", b'{"t":1}', 0, retain=False, received_at=1_700_000_000_000_000))
+    assert (event.device, event.units) == ("pump", {"t": "Cel"})
+    assert formats.read(Message("cam/1", b"\xff", 0, retain=False, received_at=0)) == ()
+
+
+def test_a_rule_for_an_unknown_format_is_refused() -> None:
+    written('[[rules]]\ntopic = "a"\nformat = "jsno"\n')
+    with pytest.raises(ConfigError, match="'jsno' is no format"):
+        load(None, {}).make_formats()
