@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.formats import texts, times, values
+from gateway.formats import plain, texts, times, values
 from gateway.formats.body import Body
 from gateway.formats.format import Unreadable
 from gateway.formats.tree import Tree
-from storage.event import Detail, Event, Kind, Location, Message, Value
+from storage.event import Detail, Event, Kind, Location, Message, UnitSource, Value
 
 _ALTITUDES = ("altitude", "alt", "elevation")
 _ACCURACIES = ("accuracy", "acc", "hdop_m", "gps_accuracy")
@@ -28,6 +28,12 @@ class Draft(Tree):
         """A device's stamp in microseconds; None where it is no time, or not within the plausible window."""
         return times.believed(stamp, self._received_at, self.options)
 
+    def put_scalar(self, name: str, text: str, unit: str | None = None, *, source: UnitSource = "message") -> None:
+        """Add what a whole text says, as `plain` reads it: a number, true or false, nothing (NaN is bad), or itself."""
+        value = plain.scalar(text) if text else None
+        bad = value is None and text.lower() not in plain.NOTHING and text != ""
+        self.put_value(name, value, unit, source=source, quality="bad" if bad else None)
+
     def event(
         self,
         device: str,
@@ -41,11 +47,13 @@ class Draft(Tree):
         source_id: str | None = None,
         historical: bool = False,
         location: Location | None = None,
+        placed: bool = True,
     ) -> Event:
         """The event of what was put in since the last one.
 
         Without a kind the readings decide; a `stamp` (number, text, see `times`) that cannot be believed leaves the
-        time of arrival; a position among the readings is the location, where none is given.
+        time of arrival; a position among the readings is the location, where none is given, and unless `placed` says
+        that it is another's: a fence, the gateway.
         """
         name = texts.storable(device.strip())
         if not 0 < len(name) <= self._name_chars:
@@ -58,7 +66,7 @@ class Draft(Tree):
             source_id=_word(source_id),
             historical=historical,
             quality=self.quality,
-            location=location or located(self.readings),
+            location=location or (located(self.readings) if placed else None),
         )
         event = Event(
             name,

@@ -7,24 +7,30 @@ from functools import lru_cache
 from typing import NamedTuple
 
 # Best first. Keys are compared in lower case without `_`, `-` and spaces: device_id and deviceId are one name.
-DEVICE = "device deviceid devicename deviceuid deveui devid sensorid sensorname nodeid thingid assetid machineid id"
+DEVICE = "device deviceid devicename deviceuid deveui devid sensorid sensorname nodeid thingid assetid machineid id hostname"
 TIME = (
     "observedat time timestamp ts datetime when measuredat sampledat recordedat eventtime devicetime timeutc utctime "
-    "utc timems timestampms tsms epoch unixtime createdat date t"
+    "utc timems timestampms tsms epoch unixtime createdat date t dt lastupdate lastupdated updatedat"
 )
 # `n` and `counter` count pulses as often as messages: taken for a sequence, a water meter would lose its readings.
 SEQ = "seq sequence seqno seqnum seqnr sequenceno sequencenumber fcnt framecounter messageid msgid packetid"
 BOOT = "boot bootid"
 UNITS = "units"
-WRAPPERS = frozenset({"readings", "values", "fields", "measurements", "telemetry", "data"})
+WRAPPERS = frozenset({"readings", "values", "fields", "measurements", "telemetry", "data", "payload", "body"})
 """Objects under these keys are read as if their keys stood beside the others."""
 BATCHES = WRAPPERS | {"metrics", "events", "samples", "records", "points", "entries", "history", "batch"}
 """Arrays of objects under these keys may be a batch."""
+DEVICES = frozenset({"devices", "nodes", "sensors", "things", "assets", "machines"})
+"""Arrays under these keys are a batch where each object names its device."""
+SOURCES = ("source", "host")
+"""In a batch, of which the topic cannot name every device, these do so as well."""
 
 VALUE = frozenset({"value", "val"})
 UNIT = frozenset({"unit", "units", "uom", "unitofmeasurement"})
-DESCRIPTION = frozenset({"cat", "category", "desc", "description", "label"})
-NAME = frozenset({"name", "n", "key", "parameter", "metric", "field", "quantity", "channel"})
+DESCRIPTION = frozenset({"cat", "category", "desc", "description", "label", "datatype"})
+_NAME = "name n key parameter metric field quantity channel type variable property measurement signal"
+NAME = frozenset(_NAME.split())
+UNIT_ENDINGS = ("unit", "units", "uom")
 
 _RANKS = {
     key: (role, rank)
@@ -56,6 +62,12 @@ def roles(keys: Iterable[str]) -> Roles:
 def squeezed(key: str) -> str:
     """The form in which keys are compared; none of the words above is as long as 32 characters."""
     return _squeezed(key) if len(key) <= 32 else ""
+
+
+def tells_unit(key: str) -> bool:
+    """Whether a text under this key may be the unit of something beside it."""
+    short = squeezed(key)
+    return short in UNIT or short.endswith(UNIT_ENDINGS)
 
 
 @lru_cache(maxsize=4_096)

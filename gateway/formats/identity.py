@@ -41,6 +41,16 @@ def take(node: dict[str, Json], received_at: int, options: Options) -> Identity:
     )
 
 
+def take_source(node: dict[str, Json], options: Options) -> str | None:
+    """Remove the key that names the origin of one record of many."""
+    for key in fields.SOURCES:
+        source = node.get(key)
+        if isinstance(source, str) and 0 < len(name := texts.storable(source.strip())) <= options.name_chars:
+            del node[key]
+            return name
+    return None
+
+
 def stamped(node: dict[str, Json], received_at: int, options: Options) -> bool:
     """Whether an object bears a time that is believed."""
     keys = fields.roles(node).time

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -11,7 +11,7 @@ from gateway.formats.body import Json
 from gateway.formats.format import Lesson
 from gateway.formats.options import Options
 from gateway.formats.topics import is_filter
-from storage.event import Fact, Lessons, Reread
+from storage.event import Fact, Lessons, Message, Reread
 
 RECENT_MESSAGES = 10_000
 """How far back a first lesson reaches: what arrives at the same connect as a retained birth, in whatever order."""
@@ -31,7 +31,7 @@ class Learned:
         self._keys: Counter[str] = Counter()
         self._chars = 0
         self._facts: list[Fact] = []
-        self._rereads: list[Reread] = []
+        self._rereads: list[tuple[Message | None, Reread]] = []
         for fact in facts:
             if fact.value is not None:
                 self._keep((fact.format, fact.key), fact.value)
@@ -47,7 +47,7 @@ class Learned:
         """Whether any format was taught something under a key."""
         return key in self._keys
 
-    def learn(self, format: str, lesson: Lesson) -> bool:
+    def learn(self, format: str, lesson: Lesson, teacher: Message | None = None) -> bool:
         """Take a lesson in; False where it is known already."""
         at = (format, lesson.key)
         before = self._texts.get(at)
@@ -62,15 +62,15 @@ class Learned:
         self._facts.append(Fact(format, lesson.key, text))
         if text is not None and lesson.topics:
             topics = tuple(filter(is_filter, lesson.topics))
-            self._rereads.append(Reread(format, topics, RECENT_MESSAGES if before is None else 0))
+            self._rereads.append((teacher, Reread(format, topics, RECENT_MESSAGES if before is None else 0)))
         self._make_room()
         return True
 
-    def take(self) -> Lessons:
-        """What was learned since the last call."""
+    def take(self, batch: Sequence[Message] = ()) -> Lessons:
+        """What was learned since the last call, when the messages of `batch` were read."""
         if not self._facts:
             return NOTHING
-        lessons = Lessons(tuple(self._facts), _joined(self._rereads))
+        lessons = Lessons(tuple(self._facts), _joined(self._rereads, batch))
         self._facts.clear()
         self._rereads.clear()
         return lessons
@@ -97,9 +97,14 @@ class Learned:
             self._facts.append(Fact(*oldest, None))
 
 
-def _joined(rereads: Iterable[Reread]) -> tuple[Reread, ...]:
-    """One reread for each format and reach: a list of a hundred devices is one walk over the log, not a hundred."""
-    topics: dict[tuple[str, int], dict[str, None]] = {}
-    for one in rereads:
-        topics.setdefault((one.format, one.recent_messages), {}).update(dict.fromkeys(one.topics))
-    return tuple(Reread(format, tuple(filters), recent) for (format, recent), filters in topics.items() if filters)
+def _joined(rereads: Iterable[tuple[Message | None, Reread]], batch: Sequence[Message]) -> tuple[Reread, ...]:
+    """One reread for all that a message taught: a list of a hundred devices is one walk over the log, not a hundred."""
+    topics: dict[tuple[int, str, int], dict[str, None]] = {}
+    for teacher, one in rereads:
+        before = next((at for at, message in enumerate(batch) if message is teacher), len(batch))
+        topics.setdefault((before, one.format, one.recent_messages), {}).update(dict.fromkeys(one.topics))
+    return tuple(
+        Reread(format, tuple(filters), recent, before)
+        for (before, format, recent), filters in topics.items()
+        if filters
+    )

@@ -18,7 +18,7 @@ from gateway.formats.json import NAME, detailed
 from gateway.formats.options import Options
 from gateway.formats.routes import Routes
 from gateway.formats.topics import Place
-from gateway.formats.values import LATITUDES, PRESENCE_NAMES, fits_double, kind_of, kind_of_types, position
+from gateway.formats.values import LATITUDES, NO_VALUE, PRESENCE_NAMES, fits_double, kind_of, kind_of_types, position
 from storage.event import Event, Kind, Message, Properties, Value
 
 Flat = dict[str, Value]
@@ -106,9 +106,11 @@ class Quick:
             readings, telling = inner, inner_plan.telling  # type: ignore[assignment]
         if type(named_units) is not dict:
             return None
-        kind = self._kinds[tuple(map(type, readings.values()))]
+        kind, wordy = self._kinds[tuple(map(type, readings.values()))]
         codes = self._codes[tuple(readings), tuple(named_units.items())] if named_units else {}
         if kind is None or codes is None or (len(message.payload) > _NO_GREAT_INTEGER_BYTES and _too_great(readings)):
+            return None
+        if wordy and not NO_VALUE.isdisjoint(readings.values()):  # type: ignore[arg-type]  # they are all hashable
             return None
         flat: Flat = readings  # type: ignore[assignment]  # or it would have no kind
         detail = None
@@ -168,6 +170,8 @@ class _Plans(dict[tuple[str, ...], Plan | None]):
             any(claim.issubset(keys) for claim in self._claims)
             or any(len(key) > self._name_chars or fields.squeezed(key) in fields.VALUE for key in keys)
             or len(found.boot) > 1
+            or any(key != units_key and fields.tells_unit(key) for key in keys)
+            or ("v" in keys and any(fields.squeezed(key) in fields.NAME for key in keys))
             or (wrapper is not None and rest)
         ):
             return None
@@ -183,16 +187,16 @@ def _may_be_latitude(name: str) -> bool:
     return name.rpartition(".")[2].lower() in LATITUDES
 
 
-class _Kinds(dict[tuple[type, ...], Kind | None]):
-    """`kinds[types]`: the kind that values of these types make, None where one of them is not plain."""
+class _Kinds(dict[tuple[type, ...], tuple[Kind | None, bool]]):
+    """`kinds[types]`: the kind that values of these types make, None where one is not plain; whether one is a text."""
 
     MOST = 1_024
 
-    def __missing__(self, types: tuple[type, ...]) -> Kind | None:
+    def __missing__(self, types: tuple[type, ...]) -> tuple[Kind | None, bool]:
         if len(self) >= self.MOST:
             self.clear()
-        kind = self[types] = None if dict in types else kind_of_types(types)
-        return kind
+        found = self[types] = None if dict in types else kind_of_types(types), str in types
+        return found
 
 
 class _Codes(dict[tuple[tuple[str, ...], tuple[tuple[str, Value], ...]], dict[str, str] | None]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -57,14 +57,14 @@ class Formats:
         self._by_property = tuple(row for row in specific if row.content_types or row.user_properties)
         self._by_start = tuple(row for row in specific if row.starts)
         self._starts = tuple(start for row in self._by_start for start in row.starts)
-        self._by_keys = tuple(row for row in specific if row.keys)
+        self._by_key = _by_key(specific)
         self._by_lesson = tuple(row for row in specific if row.learned_topics)
         self._unsigned = tuple(row for row in specific if not row.signed)
         self._check_rules()
         self._routes = Routes(specific, self._options, rules)
         self._learned = Learned(self._options, facts)
         self._patience = Patience(self._options.message_ms)
-        named = [keys for row in self._by_keys for keys in row.keys]
+        named = [keys for row in specific for keys in row.keys]
         self._quick = Quick(self._options, self._routes, self._named_by, named, self._learned.speaks_of)
 
     def read(self, message: Message) -> Outcome:
@@ -89,9 +89,9 @@ class Formats:
         trials: list[Trial] = []
         return self._read(message, trials, teach=False), trials
 
-    def take_lessons(self) -> Lessons:
-        """What messages taught since the last call: to be kept with them."""
-        return self._learned.take()
+    def take_lessons(self, batch: Sequence[Message] = ()) -> Lessons:
+        """What the messages of a batch taught since the last call: to be kept with them."""
+        return self._learned.take(batch)
 
     @property
     def names(self) -> list[str]:
@@ -181,8 +181,8 @@ class Formats:
         )
         if body.payload.startswith(self._starts):
             yield from ((row, "the first bytes") for row in self._by_start if body.payload.startswith(row.starts))
-        if self._by_keys and (keys := _top_keys(body)):
-            yield from ((row, "the keys") for row in self._by_keys if any(named <= keys for named in row.keys))
+        if self._by_key:
+            yield from ((row, "the keys") for row in self._named_by_keys(_top_keys(body)))
         if self._unsigned and body.document is None:
             yield from ((row, "the content") for row in self._unsigned)
         yield from ((row, "nothing else fits") for row in GENERIC)
@@ -198,6 +198,12 @@ class Formats:
             for row in self._by_property
             if content_type in row.content_types or not user.isdisjoint(row.user_properties)
         ]
+
+    def _named_by_keys(self, keys: Collection[str]) -> list[Format]:
+        """The rows that have all of a set of keys among these."""
+        found = [entry for key in keys if key in self._by_key for entry in self._by_key[key]]
+        fitting = {place: row for named, place, row in found if named.issubset(keys)}
+        return [fitting[place] for place in sorted(fitting)]
 
     def _knows(self, row: Format, message: Message) -> bool:
         return self._learned.has(row.name, message.topic)
@@ -223,7 +229,7 @@ class Formats:
             return
         try:
             for lesson in row.teach(message, body):
-                self._learned.learn(row.name, lesson)
+                self._learned.learn(row.name, lesson, message)
         except (KeyboardInterrupt, SystemExit, CancelledError, GeneratorExit):
             raise
         except BaseException:  # noqa: BLE001, S110  the message itself has been read; what it taught is in the message
@@ -242,8 +248,17 @@ def _described(fault: BaseException) -> str:
     return texts.shortened(f"{type(fault).__name__}: {text}")
 
 
-def _top_keys(body: Body) -> frozenset[str]:
+def _by_key(rows: Sequence[Format]) -> dict[str, list[tuple[frozenset[str], int, Format]]]:
+    """Each set of keys under one of its own: of all sets, those are looked at that a document can have at all."""
+    found: dict[str, list[tuple[frozenset[str], int, Format]]] = {}
+    for place, row in enumerate(rows):
+        for named in row.keys:
+            found.setdefault(max(sorted(named), key=len), []).append((named, place, row))
+    return found
+
+
+def _top_keys(body: Body) -> Collection[str]:
     """The keys of an object, or of the first object of an array."""
     document = body.document
     first = document[0] if isinstance(document, list) and document else document
-    return frozenset(first) if isinstance(first, dict) else frozenset()
+    return first.keys() if isinstance(first, dict) else ()

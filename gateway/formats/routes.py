@@ -8,7 +8,8 @@ from typing import NamedTuple
 from gateway.formats.format import Format
 from gateway.formats.options import Options
 from gateway.formats.rules import Rule
-from gateway.formats.topics import Place, place, takes
+from gateway.formats.topic_tree import TopicTree
+from gateway.formats.topics import Place, place
 
 MOST_TOPICS = 32_768
 MOST_TOPIC_CHARS = 512
@@ -27,14 +28,18 @@ class Routes(dict[str, Route]):
 
     def __init__(self, rows: Sequence[Format], options: Options, rules: Sequence[Rule] = ()) -> None:
         super().__init__()
-        self._by_topic = [(topic_filter.split("/"), row) for row in rows for topic_filter in row.topics]
+        self._rows = rows
+        self._by_topic = TopicTree[int]()
+        for number, row in enumerate(rows):
+            for topic_filter in row.topics:
+                self._by_topic.add(topic_filter.split("/"), number)
         self._name_chars = options.name_chars
         self._rules = rules
 
     def __missing__(self, topic: str) -> Route:
         levels = topic.split("/")
         rule = next((rule for rule in self._rules if rule.takes(levels)), None)
-        rows = tuple(dict.fromkeys(row for wanted, row in self._by_topic if takes(wanted, levels)))
+        rows = tuple(self._rows[number] for number in sorted(set(self._by_topic.find(levels))))
         route = Route(rule, rows, place(topic, self._name_chars), plain=not rule and not rows)
         if len(topic) <= MOST_TOPIC_CHARS:
             if len(self) >= MOST_TOPICS:

@@ -33,7 +33,8 @@ def binary_at(text: str) -> int | None:
 
 def storable(text: str) -> str:
     """The text with U+FFFD for what no store takes; the message keeps the original."""
-    return _UNSTORABLE.sub("\ufffd", text)
+    # What is printable holds neither, and that is quickly told.
+    return text if text.isprintable() else _UNSTORABLE.sub("\ufffd", text)
 
 
 def shortened(text: str, chars: int = 200) -> str:

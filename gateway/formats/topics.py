@@ -22,7 +22,11 @@ NAMELESS_WORDS = frozenset(_NAMELESS.split())
 GENERIC_WORDS = NAMELESS_WORDS.union(_TELLING.split())
 """Levels that name no device."""
 
-_VALUE_WORDS = frozenset({"state", "val", "value"})
+_VALUE_WORDS = frozenset({"val", "value"})
+_COMPONENTS = frozenset(
+    "binary_sensor button climate cover fan light lock number select sensor switch text text_sensor valve".split()
+)
+"""Levels that say what sort of thing the next one names."""
 
 
 class Place(NamedTuple):
@@ -62,13 +66,11 @@ def place(topic: str, name_chars: int) -> Place:
 def takes(wanted: Sequence[str], levels: Sequence[str]) -> bool:
     """Whether the levels of a topic filter take those of a topic (MQTT 5.0, section 4.7).
 
-    A filter that begins with `#` and goes on takes what ends, or anywhere goes on, like its rest.
+    A filter that begins with `#` and goes on takes what ends, or anywhere goes on, like its rest. A level of a filter
+    that ends in `*` takes all that begin like it: `openevse-*`.
     """
     if wanted[0] == "#" and len(wanted) > 1:
-        rest = wanted[1:]
-        if rest[-1] != "#":
-            return len(rest) <= len(levels) and takes(rest, levels[len(levels) - len(rest) :])
-        return any(takes(rest, levels[at:]) for at in range(len(levels)))
+        return _takes_within(wanted[1:], levels)
     if levels[0].startswith("$") and wanted[0] in ("+", "#"):
         return False
     if wanted[-1] == "#":
@@ -77,7 +79,11 @@ def takes(wanted: Sequence[str], levels: Sequence[str]) -> bool:
             return False
     elif len(levels) != len(wanted):
         return False
-    return all(want in ("+", level) for want, level in zip(wanted, levels, strict=False))
+    return all(want in ("+", level) or _begins(want, level) for want, level in zip(wanted, levels, strict=False))
+
+
+def _begins(want: str, level: str) -> bool:
+    return want.endswith("*") and level.startswith(want[:-1])
 
 
 def is_filter(text: str) -> bool:
@@ -85,6 +91,18 @@ def is_filter(text: str) -> bool:
     *before, last = text.split("/")
     alone = all(level in ("+", "#") or not {"+", "#"}.intersection(level) for level in (*before, last))
     return bool(text) and "\0" not in text and "#" not in before and alone and text.isprintable()
+
+
+def _takes_within(wanted: Sequence[str], levels: Sequence[str]) -> bool:
+    if wanted[-1] != "#":
+        return len(wanted) <= len(levels) and takes(wanted, levels[len(levels) - len(wanted) :])
+    size = len(wanted) - 1
+    # Only where its first word stands can it begin: a topic may have 30 000 levels.
+    before, word = next(((at, level) for at, level in enumerate(wanted) if level[-1:] not in ("+", "*")), (0, "#"))
+    starts = range(len(levels) - size + 1)
+    return any(
+        (word == "#" or levels[at + before] == word) and takes(wanted, levels[at : at + size]) for at in starts
+    )
 
 
 def _device(levels: list[str]) -> str | None:
@@ -98,8 +116,9 @@ def _device(levels: list[str]) -> str | None:
 
 
 def _scalar(levels: list[str]) -> tuple[str | None, str]:
-    if len(levels) >= 4 and levels[-1].lower() in _VALUE_WORDS:  # livingroom/binary_sensor/motion/state
-        levels = levels[:-1]
+    last = levels[-1].lower() if levels else ""
+    if len(levels) >= 4 and (last in _VALUE_WORDS or (last == "state" and levels[-3].lower() in _COMPONENTS)):
+        levels = levels[:-1]  # livingroom/binary_sensor/motion/state
     if len(levels) < 2:
         return None, "value"
     *before, name = levels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -91,6 +91,15 @@ class Tree:
             if name in self.readings and isinstance(unit, str) and (code := units.code(unit)):
                 self.units[name] = code
 
+    def put_known_units(self, unit_of: Callable[[str], str | None]) -> None:
+        """Give the numbers that are there, and the missing ones, the units that the format's documentation fixes."""
+        for name, value in self.readings.items():
+            if type(value) is str or type(value) is bool:
+                continue
+            if (unit := unit_of(name)) and (code := units.code(unit)):
+                self.units[name] = code
+                self.unit_sources[name] = "format"
+
     def _fill(self, name: str, value: Value) -> None:
         self.filled += 1
         if self.filled > self.options.readings:
@@ -155,4 +164,7 @@ def parts_of(node: dict[str, Json]) -> Parts:
             described = True
         else:
             others.append(key)
+    if name and not value and "v" in others and not isinstance(node["v"], (dict, list)):  # alone it may be volts
+        value = "v"
+        others.remove("v")
     return Parts(value, unit, name, described, tuple(others))

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 # A code and what devices write for it.
 _ALIASES = """
-Cel         °C ℃ C degC deg_C deg.C celsius Celsius CELSIUS degree_Celsius degrees_Celsius
-[degF]      °F ℉ F degF deg_F fahrenheit Fahrenheit degrees_Fahrenheit
+Cel         °C ℃ C degC deg_C deg.C celsius Celsius CELSIUS celcius degree_Celsius degrees_Celsius
+Cel         degree_celsius degreeCelsius DEG_C
+[degF]      °F ℉ F degF deg_F fahrenheit Fahrenheit degrees_Fahrenheit degree_fahrenheit degreeFahrenheit DEG_F
+MK-1        MK⁻¹ mired mireds
 K           kelvin Kelvin
-%           %RH %rh %_RH %r.H. %EL %EB percent Percent pct
+%           %RH %rh %_RH %r.H. %EL %EB percent Percent pct %,_RH
 W           watt Watt watts Watts
 kW          kilowatt
 V.A         VA
 kV.A        kVA
 W.h         Wh wh
+W.s         Ws ws
 kW.h        kWh kwh KWH KWh kilowatt_hours
 MW.h        MWh
 V           volt Volt volts Volts
@@ -24,12 +27,13 @@ A           amp Amp amps Amps ampere Ampere
 A.h         Ah
 mA.h        mAh
 Ohm         Ω ohm ohms
+mOhm        mΩ
 kOhm        kΩ kohm
 MOhm        MΩ
 Hz          hertz Hertz
 Pa          pascal
-hPa         hpa HPA
-kPa         kpa KPA
+hPa         hpa HPA hectopascal
+kPa         kpa KPA kilopascal
 [psi]       psi PSI
 [in_i'Hg]   inHg
 mm[Hg]      mmHg
@@ -53,6 +57,7 @@ L/min       l/min lpm
 L/h         l/h
 m3/h        m^3/h
 m2          m^2
+cm2         cm^2
 mg          milligram
 [lb_av]     lb lbs
 [oz_av]     oz
@@ -73,10 +78,11 @@ d           day days
 deg         ° degree degrees lat lon
 rad         radian radians
 /min        rpm RPM 1/min
-1           /
+1           / #
 [pH]        pH
 Bq/m3       Bq/m^3
 uSv/h       usv/h
+uS/cm       us/cm US/CM
 By          B byte bytes Bytes
 kBy         kB KB
 MBy         MB
@@ -84,13 +90,14 @@ GBy         GB
 bit         bits
 kbit/s      kbps
 Mbit/s      Mbps
+bit/s       bps
 By/s        B/s
 """
 
 # Codes that devices write as they are.
 _PLAIN = """
-mW MW GW J kJ MJ mV kV uV mA uA kHz MHz GHz uS/cm mS/cm S/m MPa bar mbar cm mm km um nm g kg t lm cd
-dB ns N N.m T mT uT m[g]
+mW MW GW mW.h W.min J kJ MJ GJ mV kV uV mA uA kHz MHz GHz mS/cm S/m MPa bar mbar cm mm km um nm g kg t lm cd
+dB ns N N.m T mT uT m[g] mol cal kcal Gcal Gcal/h [g] dS/m cm/h uR/h
 """
 
 # Micro sign, Greek mu, ohm sign and masculine ordinal look like others; powers and products have several forms.

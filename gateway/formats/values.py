@@ -15,6 +15,14 @@ PRESENCE_NAMES = frozenset(
 )
 """Names, in lower case, of readings and topic levels that may tell whether a device is there."""
 
+_NOTHING = ("", "null", "undefined")
+_NO_NUMBER = [f"{sign}{word}" for word in ("nan", "inf", "infinity") for sign in ("", "+", "-")]
+_FORMS = (str, str.upper, str.capitalize)
+NO_NUMBER = frozenset({form(word) for word in _NO_NUMBER for form in _FORMS} | {"NaN", "-NaN"})
+"""Texts that stand for a number there is not."""
+NO_VALUE = NO_NUMBER | {form(word) for word in _NOTHING for form in _FORMS}
+"""Texts that say that there is no value."""
+
 _ALWAYS = frozenset({"online", "offline"})
 _ON_PRESENCE = _ALWAYS | {"connected", "disconnected", "available", "unavailable", "alive", "dead", "lost", "0", "1"}
 _BEYOND = 10**308

@@ -5,17 +5,15 @@ from __future__ import annotations
 import random
 from time import perf_counter
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.formats import Formats
-from storage.event import Message, Outcome, Rejection
+from storage.event import Rejection
 from tests.formats.hostile import FAMILIES, hostile_payloads, named_payloads, oversize
 from tests.formats.messages import message
-
-LEAST, MOST = -(2**63), 2**63 - 1
+from tests.formats.storable import assert_storable
 
 TOPICS = ["", "/", "x" * 60_000, "a/" * 199]
 any_text = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0+#"), max_size=40)
@@ -91,23 +89,3 @@ def test_a_payload_over_the_limit_is_not_even_opened() -> None:
     outcome = shared.read(message(oversize(random.Random(2))))
     assert isinstance(outcome, Rejection)
     assert "payload_bytes" in outcome.reason
-
-
-def assert_storable(outcome: Outcome, sent: Message) -> None:
-    if isinstance(outcome, Rejection):
-        assert 10 < len(outcome.reason) < 300
-        assert "\n" not in outcome.reason
-        assert "failed on this message" not in outcome.reason, f"a fault of ours: {outcome} {sent.payload[:200]!r}"
-        outcome.reason.encode()
-        return
-    for event in outcome:
-        assert event.device
-        assert "\0" not in event.device
-        assert LEAST <= event.observed_at <= MOST
-        assert event.seq is None or 0 <= event.seq <= MOST
-        assert event.from_device or event.observed_at == sent.received_at
-        assert all("\0" not in word for word in (*event.readings, *event.readings.values()) if isinstance(word, str))
-        assert set(event.units or {}) <= set(event.readings)
-        assert {type(value) for value in event.readings.values()} <= {bool, int, float, str, type(None)}
-        assert msgspec.json.decode(msgspec.json.encode(event))["readings"] == event.readings
-        [float(value) for value in event.readings.values() if type(value) is int]  # or OverflowError

@@ -71,9 +71,23 @@ def test_a_lesson_known_already_is_no_news_and_a_changed_one_spares_what_was_rea
     assert formats.take_lessons().rereads == (Reread("toy", ("data/x",), 0),)
 
 
-def test_many_lessons_are_one_walk_over_the_log() -> None:
+def test_only_messages_before_the_one_that_taught_are_read_again() -> None:
     formats = Formats(specific=[TOY])
-    formats.read_all([message(b"Cel", f"birth/{n}") for n in range(100)])
+    batch = [DATA, message(b"Cel", "birth/x"), DATA, message(b"K", "birth/y"), message(b"s", "birth/x")]
+    formats.read_all(batch)
+    assert formats.take_lessons(batch).rereads == (
+        Reread("toy", ("data/x",), RECENT_MESSAGES, 1),
+        Reread("toy", ("data/y",), RECENT_MESSAGES, 3),
+        Reread("toy", ("data/x",), 0, 4),
+    )
+
+
+def test_many_lessons_are_one_walk_over_the_log() -> None:
+    def teach_many(_sent: Message, _body: Body) -> Iterator[Lesson]:
+        yield from (Lesson(key=str(n), value=n, topics=(f"data/{n}",)) for n in range(100))
+
+    formats = Formats(specific=[Format(name="toy", read=read, topics=("birth/+",), teach=teach_many)])
+    formats.read(BIRTH)
     (reread,) = formats.take_lessons().rereads
     assert len(reread.topics) == 100
 

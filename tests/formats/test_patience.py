@@ -49,7 +49,7 @@ def test_a_format_that_does_so_again_and_again_is_set_aside_for_a_while(monkeypa
     assert len(READ) == patience_module.OVERRUNS
     assert "set aside" in rejected(outcomes[-1]).reason
     assert not isinstance(formats.read(message(b"1", "other/1")), Rejection)
-    monkeypatch.setattr(patience_module.time, "monotonic", lambda: float("inf"))
+    monkeypatch.setattr("gateway.formats.patience.time.monotonic", lambda: float("inf"))
     assert not isinstance(formats.read(message(b"quick", "sloth/1")), Rejection)
 
 
