@@ -14,6 +14,7 @@ import gateway.cli
 import gateway.demo_cli
 import gateway.formats_cli
 import gateway.replay_cli
+import gateway.reprocess_cli
 import storage.cli
 from devices.errors import DeviceError
 from gateway.link.errors import LinkError
@@ -30,7 +31,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for door in (gateway.demo_cli, gateway.cli, devices.cli, storage.cli, gateway.replay_cli, gateway.formats_cli):
+for door in (
+    gateway.demo_cli,
+    gateway.cli,
+    devices.cli,
+    storage.cli,
+    gateway.replay_cli,
+    gateway.formats_cli,
+    gateway.reprocess_cli,
+):
     door.register(app)
 
 

@@ -327,12 +327,22 @@ def check_overlap(filters: Sequence[str]) -> None:
 
 def overlap(one: Sequence[str], other: Sequence[str]) -> bool:
     """Whether a topic exists that both filters, given as levels, match."""
+    if _reserved(one) != _reserved(other) and {*one[:1], *other[:1]} & {"#", "+"}:
+        return False  # a wildcard that stands first does not match $SYS (MQTT 5.0, section 4.7.2)
+    return _overlap(one, other)
+
+
+def _reserved(levels: Sequence[str]) -> bool:
+    return levels[0].startswith("$")
+
+
+def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
     if one[:1] == ["#"] or other[:1] == ["#"]:
         return True
     if not one or not other:
         return (not one and not other) or (one or other)[0] == "#"
     alike = one[0] == other[0] or "+" in (one[0], other[0])
-    return alike and overlap(one[1:], other[1:])
+    return alike and _overlap(one[1:], other[1:])
 
 
 def _levels(pattern: str) -> list[str]:

@@ -8,11 +8,11 @@ import logging
 import signal
 
 from gateway.config import Config
-from gateway.formats import Formats
 from gateway.ingest import ingest
 from gateway.link.codec import CodecLink
 from gateway.link.state import LinkState
 from gateway.metrics import Metrics, Summary
+from gateway.reread import reread
 from storage.log import Log
 
 logger = logging.getLogger("amber")
@@ -27,13 +27,16 @@ async def run(config: Config) -> None:
     async with Log(config.store_path, config.store_options) as log:
         logger.info("storing in %s", config.store_path)
         async with CodecLink(config.link_options) as link, asyncio.TaskGroup() as group:
-            ingesting = group.create_task(ingest(link, Formats(config.format_options), log, metrics), name="ingest")
+            formats, wake = config.make_formats(await log.facts()), asyncio.Event()
+            ingesting = group.create_task(ingest(link, formats, log, metrics, wake), name="ingest")
+            rereading = group.create_task(reread(log, formats, metrics, wake), name="reread")
             speaking = group.create_task(speak(link, log, metrics, config.log.status_interval_s), name="status")
             await stop_requested(ingesting)
             logger.info("stopping: storing what has arrived")
             asyncio.get_running_loop().call_later(PATIENCE_S, log.stop_waiting)
             ingesting.cancel()
             await asyncio.wait([ingesting])
+            rereading.cancel()
             speaking.cancel()
     logger.info("stopped: %s", Summary(metrics).line().partition(" · ")[2])
 

@@ -110,7 +110,7 @@ def stored_message(settings: Config, message_id: int) -> Message:
         found = reader.message(message_id)
     if found is None:
         raise AmberError(f"there is no message {message_id} in {settings.store_path}: `amber events` shows their ids")
-    return found
+    return found.message
 
 
 def given_message(

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.formats import IGNORED
 from gateway.link import Batch, Connection, Link
 from gateway.metrics import Metrics
 from gateway.sinks import REPLAY_MARK
-from storage.event import Message, Outcome
+from storage.event import Lessons, Message, Outcome
 from storage.log import Log, Session
 
 OWN_TOPICS = "amber/"
@@ -26,14 +27,21 @@ class Formats(Protocol):
     def read_all(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         """What became of each message, in order; never raises."""
 
+    def take_lessons(self, batch: Sequence[Message]) -> Lessons:
+        """What the messages of a batch, as it is kept, taught since the last call."""
 
-async def ingest(link: Link, formats: Formats, log: Log, metrics: Metrics) -> None:
+
+async def ingest(
+    link: Link, formats: Formats, log: Log, metrics: Metrics, read_again: asyncio.Event | None = None
+) -> None:
     """Keep and acknowledge what the link receives, until cancelled; what has arrived by then is still kept.
+
+    `read_again` is set when a batch taught how to read earlier messages better.
 
     One batch at a time: while it is committed the link gathers the next. To read that one meanwhile was slower, by a
     tenth to a fifth: both threads need the interpreter's lock, and only what SQLite does goes without.
     """
-    corridor = Corridor(formats, log, metrics)
+    corridor = Corridor(formats, log, metrics, read_again or asyncio.Event())
     keeping: asyncio.Task[None] | None = None
     try:
         while True:
@@ -49,8 +57,9 @@ async def ingest(link: Link, formats: Formats, log: Log, metrics: Metrics) -> No
 class Corridor:
     """Takes one batch after the other from the link to its acknowledgement; remembers the session it is in."""
 
-    def __init__(self, formats: Formats, log: Log, metrics: Metrics) -> None:
+    def __init__(self, formats: Formats, log: Log, metrics: Metrics, read_again: asyncio.Event) -> None:
         self._formats = formats
+        self._read_again = read_again
         self._log = log
         self._metrics = metrics
         self._connection: Connection | None = None
@@ -66,9 +75,15 @@ class Corridor:
             self._unsettled, self._expected = dict(self._session.unsettled), len(self._session.unsettled)
         self._metrics.received(len(batch.messages))
         messages = self._new(batch.messages)
-        entries = list(zip(messages, self._formats.read_all(messages), strict=True))
+        outcomes = self._formats.read_all(messages)
+        entries = [entry for entry in zip(messages, outcomes, strict=True) if entry[1] is not IGNORED]
+        self._metrics.ignored += len(messages) - len(entries)
+        kept = messages if len(entries) == len(messages) else [message for message, _ in entries]
+        lessons = self._formats.take_lessons(kept)
         if entries:
-            self._metrics.committed(await self._log.append(entries, self._session.id))
+            self._metrics.committed(await self._log.append(entries, self._session.id, lessons))
+        if lessons.rereads:
+            self._read_again.set()
         batch.ack()
         self._metrics.acknowledged(len(batch.messages))
 

@@ -16,6 +16,8 @@ class Metrics:
         self.rejections = 0
         self.redelivered = 0
         self.own = 0
+        self.ignored = 0
+        self.read_again = 0
         self.unacknowledged = 0
         self.commits = 0
         self.commit_seconds = 0.0
@@ -57,6 +59,10 @@ class Summary:
             text += f" · redelivered {metrics.redelivered:,}"
         if metrics.own:
             text += f" · own {metrics.own:,}"
+        if metrics.ignored:
+            text += f" · ignored {metrics.ignored:,}"
+        if metrics.read_again:
+            text += f" · read again {metrics.read_again:,}"
         self._messages, self._events, self._commits = metrics.messages, metrics.events, metrics.commits
         self._seconds, self._at = metrics.commit_seconds, now
         return text

@@ -46,6 +46,7 @@ class Draft(Tree):
         boot: str | None = None,
         source_id: str | None = None,
         historical: bool = False,
+        provisional: bool = False,
         location: Location | None = None,
         placed: bool = True,
     ) -> Event:
@@ -65,6 +66,7 @@ class Draft(Tree):
             boot=_word(boot),
             source_id=_word(source_id),
             historical=historical,
+            provisional=provisional,
             quality=self.quality,
             location=location or (located(self.readings) if placed else None),
         )

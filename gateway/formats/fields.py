@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 # Best first. Keys are compared in lower case without `_`, `-` and spaces: device_id and deviceId are one name.
-DEVICE = "device deviceid devicename deviceuid deveui devid sensorid sensorname nodeid thingid assetid machineid id hostname"
+DEVICE = (
+    "device deviceid devicename deviceuid deveui devid sensorid sensorname nodeid thingid assetid machineid id hostname"
+)
 TIME = (
     "observedat time timestamp ts datetime when measuredat sampledat recordedat eventtime devicetime timeutc utctime "
     "utc timems timestampms tsms epoch unixtime createdat date t dt lastupdate lastupdated updatedat"

@@ -18,7 +18,8 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
     """What a message teaches its format for later ones, which find `value` under `key`; None is to be forgotten.
 
     `topics` are filters of earlier messages that can be read better now. They are read again when `value` is another
-    than before: the rejections of this format among them, and when `key` is new, the latest others as well.
+    than before: the rejections of this format among them, the latest of its provisional events, and when `key` is new,
+    the latest others as well.
     """
 
     key: str

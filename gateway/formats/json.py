@@ -135,7 +135,9 @@ class _Reading:
         readings = self.tree.readings
         device = named(place.scalar_device, self.body)
         detail = detailed(readings, self.tree.quality)
-        return Event(device, place.kind or kind_of(readings), self.name, self.message.received_at, readings, detail=detail)
+        return Event(
+            device, place.kind or kind_of(readings), self.name, self.message.received_at, readings, detail=detail
+        )
 
     def _batch(self, rest: Object, elements: Sequence[Object]) -> Iterator[Event]:
         own = self.event(rest)

@@ -62,7 +62,7 @@ class Learned:
         self._facts.append(Fact(format, lesson.key, text))
         if text is not None and lesson.topics:
             topics = tuple(filter(is_filter, lesson.topics))
-            self._rereads.append((teacher, Reread(format, topics, RECENT_MESSAGES if before is None else 0)))
+            self._rereads.append((teacher, Reread(format, topics, RECENT_MESSAGES, before is not None)))
         self._make_room()
         return True
 
@@ -99,12 +99,12 @@ class Learned:
 
 def _joined(rereads: Iterable[tuple[Message | None, Reread]], batch: Sequence[Message]) -> tuple[Reread, ...]:
     """One reread for all that a message taught: a list of a hundred devices is one walk over the log, not a hundred."""
-    topics: dict[tuple[int, str, int], dict[str, None]] = {}
+    topics: dict[tuple[int, str, bool], dict[str, None]] = {}
     for teacher, one in rereads:
         before = next((at for at, message in enumerate(batch) if message is teacher), len(batch))
-        topics.setdefault((before, one.format, one.recent_messages), {}).update(dict.fromkeys(one.topics))
+        topics.setdefault((before, one.format, one.provisional_only), {}).update(dict.fromkeys(one.topics))
     return tuple(
-        Reread(format, tuple(filters), recent, before)
-        for (before, format, recent), filters in topics.items()
+        Reread(format, tuple(filters), RECENT_MESSAGES, provisional_only, before)
+        for (before, format, provisional_only), filters in topics.items()
         if filters
     )

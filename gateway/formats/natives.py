@@ -23,6 +23,11 @@ class Natives:
         self._options = options
         self._entries = 0
 
+    def document(self, node: dict[object, object] | list[object]) -> dict[str, Json] | list[Json]:
+        """The JSON of a whole message."""
+        found = self.json(node)
+        return found if isinstance(found, (dict, list)) else []
+
     def json(self, node: object, depth: int = 1) -> Json:
         """The JSON of a node; what has none becomes text."""
         self._entries += 1

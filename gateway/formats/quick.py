@@ -110,7 +110,7 @@ class Quick:
         codes = self._codes[tuple(readings), tuple(named_units.items())] if named_units else {}
         if kind is None or codes is None or (len(message.payload) > _NO_GREAT_INTEGER_BYTES and _too_great(readings)):
             return None
-        if wordy and not NO_VALUE.isdisjoint(readings.values()):  # type: ignore[arg-type]  # they are all hashable
+        if wordy and not NO_VALUE.isdisjoint(readings.values()):
             return None
         flat: Flat = readings  # type: ignore[assignment]  # or it would have no kind
         detail = None

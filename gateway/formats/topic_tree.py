@@ -46,9 +46,8 @@ class TopicTree(Generic[T]):
         """What the filters stand for that take a topic; in no order, and twice where two of them do."""
         yield from _walk(self._from_start, levels, 0)
         yield from _walk_back(self._from_end, levels, len(levels) - 1)
-        if self._anywhere.below or self._anywhere.goes_on:
-            for at in range(len(levels)):
-                yield from _walk(self._anywhere, levels, at, at)
+        for at in range(len(levels)):
+            yield from _walk(self._anywhere, levels, at, at)
 
 
 def _add(node: _Node[T], levels: Sequence[str]) -> _Node[T]:

@@ -23,10 +23,8 @@ GENERIC_WORDS = NAMELESS_WORDS.union(_TELLING.split())
 """Levels that name no device."""
 
 _VALUE_WORDS = frozenset({"val", "value"})
-_COMPONENTS = frozenset(
-    "binary_sensor button climate cover fan light lock number select sensor switch text text_sensor valve".split()
-)
-"""Levels that say what sort of thing the next one names."""
+_SENSORS = frozenset({"binary_sensor", "sensor", "sensors"})
+"""Levels behind which a reading is named, whose `state` comes last."""
 
 
 class Place(NamedTuple):
@@ -100,9 +98,7 @@ def _takes_within(wanted: Sequence[str], levels: Sequence[str]) -> bool:
     # Only where its first word stands can it begin: a topic may have 30 000 levels.
     before, word = next(((at, level) for at, level in enumerate(wanted) if level[-1:] not in ("+", "*")), (0, "#"))
     starts = range(len(levels) - size + 1)
-    return any(
-        (word == "#" or levels[at + before] == word) and takes(wanted, levels[at : at + size]) for at in starts
-    )
+    return any((word == "#" or levels[at + before] == word) and takes(wanted, levels[at : at + size]) for at in starts)
 
 
 def _device(levels: list[str]) -> str | None:
@@ -117,7 +113,7 @@ def _device(levels: list[str]) -> str | None:
 
 def _scalar(levels: list[str]) -> tuple[str | None, str]:
     last = levels[-1].lower() if levels else ""
-    if len(levels) >= 4 and (last in _VALUE_WORDS or (last == "state" and levels[-3].lower() in _COMPONENTS)):
+    if len(levels) >= 4 and (last in _VALUE_WORDS or (last == "state" and levels[-3].lower() in _SENSORS)):
         levels = levels[:-1]  # livingroom/binary_sensor/motion/state
     if len(levels) < 2:
         return None, "value"

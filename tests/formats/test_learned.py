@@ -68,7 +68,7 @@ def test_a_lesson_known_already_is_no_news_and_a_changed_one_spares_what_was_rea
     formats.read(BIRTH)
     assert formats.take_lessons() == Lessons()
     formats.read(message(b"K", "birth/x"))
-    assert formats.take_lessons().rereads == (Reread("toy", ("data/x",), 0),)
+    assert formats.take_lessons().rereads == (Reread("toy", ("data/x",), RECENT_MESSAGES, provisional_only=True),)
 
 
 def test_only_messages_before_the_one_that_taught_are_read_again() -> None:
@@ -76,9 +76,9 @@ def test_only_messages_before_the_one_that_taught_are_read_again() -> None:
     batch = [DATA, message(b"Cel", "birth/x"), DATA, message(b"K", "birth/y"), message(b"s", "birth/x")]
     formats.read_all(batch)
     assert formats.take_lessons(batch).rereads == (
-        Reread("toy", ("data/x",), RECENT_MESSAGES, 1),
-        Reread("toy", ("data/y",), RECENT_MESSAGES, 3),
-        Reread("toy", ("data/x",), 0, 4),
+        Reread("toy", ("data/x",), RECENT_MESSAGES, before=1),
+        Reread("toy", ("data/y",), RECENT_MESSAGES, before=3),
+        Reread("toy", ("data/x",), RECENT_MESSAGES, provisional_only=True, before=4),
     )
 
 

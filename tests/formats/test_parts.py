@@ -64,7 +64,8 @@ def test_a_time_without_the_window_is_not(stamp: int) -> None:
     [
         ("devices/thermo-1/telemetry", "thermo-1", ("thermo-1", "value")),
         ("home/livingroom", "livingroom", ("home", "livingroom")),
-        ("home/livingroom/lamp/state", "lamp", ("livingroom", "lamp")),
+        ("home/livingroom/lamp/state", "lamp", ("lamp", "state")),
+        ("livingroom/sensors/motion/state", "motion", ("livingroom", "motion")),
         ("home/lamp/state", "lamp", ("lamp", "state")),
         ("home/lamp/set", "lamp", ("home", "lamp")),
         ("meters/7/power", "power", ("meters/7", "power")),

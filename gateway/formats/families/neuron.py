@@ -1,7 +1,150 @@
-"""Neuron."""
+"""EMQX Neuron's tags, its status, and what is written to it: https://docs.emqx.com/en/neuronex/latest/."""
 
 from __future__ import annotations
 
-from gateway.formats.format import Format
+from collections.abc import Iterator, Sequence
 
-FORMATS: tuple[Format, ...] = ()
+from gateway.formats.body import Body, Json
+from gateway.formats.draft import Draft
+from gateway.formats.format import Format, Unreadable
+from storage.event import Event, Kind, Message
+
+NAME = "neuron_modbus"
+
+Object = dict[str, Json]
+
+_PARTS = frozenset({"node", "group", "timestamp", "tags", "values", "errors", "metas"})
+
+
+def read(message: Message, body: Body) -> Sequence[Event] | None:
+    """The tags of a group, the states of nodes, or a request to write."""
+    document = body.document
+    if not isinstance(document, dict):
+        if body.json_fault and message.topic.startswith("/neuron/"):
+            raise Unreadable(body.json_fault)
+        return None
+    draft = Draft(NAME, message, body)
+    if _holds_tags(document):
+        return [_tags(draft, document)]
+    if _is_request(document):
+        return [_request(draft, document)]
+    if _holds_states(document):
+        return list(_states(draft, document))
+    if _is_answer(document, message.topic):
+        return [_answer(draft, document, message.topic)]
+    return None
+
+
+def _holds_tags(document: Object) -> bool:
+    return (
+        isinstance(document.get("node"), str)
+        and isinstance(document.get("group"), str)
+        and type(document.get("timestamp")) is int
+        and (isinstance(document.get("values"), dict) or _is_named(document.get("tags"), "name"))
+    )
+
+
+def _is_request(document: Object) -> bool:
+    """To read a group, or to write one or more of its tags."""
+    if not all(isinstance(document.get(key), str) for key in ("uuid", "node", "group")):
+        return False
+    one = isinstance(document.get("tag"), str) and "value" in document
+    return one or _is_named(document.get("tags"), "tag") or document.keys() == {"uuid", "node", "group"}
+
+
+def _holds_states(document: Object) -> bool:
+    return type(document.get("timestamp")) is int and _is_named(document.get("states"), "node")
+
+
+def _is_answer(document: Object, topic: str) -> bool:
+    answers = topic.endswith(("/read/resp", "/write/resp"))
+    return answers and isinstance(document.get("uuid"), str) and ("tags" in document or "error" in document)
+
+
+def _is_named(items: Json, key: str) -> bool:
+    return (
+        isinstance(items, list)
+        and bool(items)
+        and all(isinstance(item, dict) and isinstance(item.get(key), str) for item in items)
+    )
+
+
+def _tags(draft: Draft, document: Object) -> Event:
+    """What could not be read has an error code, which is not its value."""
+    _put_tags(draft, document.get("tags"))
+    _put_all(draft, document.get("values"))
+    if isinstance(errors := document.get("errors"), dict):
+        for name in errors:
+            draft.put_missing(name, "bad")
+    for key, node in document.items():
+        if key not in _PARTS:
+            draft.put(key, node)
+    return draft.event(_device(document), stamp=document["timestamp"])
+
+
+def _put_tags(draft: Draft, tags: Json) -> None:
+    for tag in tags if isinstance(tags, list) else ():
+        if isinstance(tag, dict) and isinstance(name := tag.get("name"), str):
+            if "value" in tag:
+                draft.put(name, tag["value"])
+            else:
+                draft.put_missing(name, "bad")
+
+
+def _put_all(draft: Draft, values: Json) -> None:
+    if isinstance(values, dict):
+        for name, node in values.items():
+            draft.put(name, node)
+
+
+def _request(draft: Draft, document: Object) -> Event:
+    if isinstance(tag := document.get("tag"), str):
+        draft.put(tag, document.get("value"))
+    elif isinstance(tags := document.get("tags"), list):
+        for item in tags:
+            if isinstance(item, dict):
+                draft.put(str(item["tag"]), item.get("value"))
+    return draft.event(_device(document), "command", source_id=str(document["uuid"]))
+
+
+def _states(draft: Draft, document: Object) -> Iterator[Event]:
+    """`link` is 1 where the node has reached its device, `running` is 3 where it is started."""
+    states = document["states"]
+    for state in states if isinstance(states, list) else ():
+        if isinstance(state, dict):
+            for key, node in state.items():
+                if key != "node":
+                    draft.put(key, node)
+            yield draft.event(str(state["node"]), "availability", stamp=document["timestamp"])
+
+
+def _answer(draft: Draft, document: Object, topic: str) -> Event:
+    _put_tags(draft, document.get("tags"))
+    if "error" in document:
+        draft.put("error", document["error"])
+    levels = topic.split("/")
+    kind: Kind | None = "event" if "error" in document else None
+    return draft.event(
+        levels[-3] if len(levels) > 2 and levels[-3] else "neuron", kind, source_id=str(document["uuid"])
+    )
+
+
+def _device(document: Object) -> str:
+    """Groups are read each at its own interval; tags of two groups may have one name."""
+    return f"{document['node']}/{document['group']}"
+
+
+FORMATS: tuple[Format, ...] = (
+    Format(
+        name=NAME,
+        read=read,
+        topics=("/neuron/#",),
+        keys=(
+            frozenset({"node", "group", "timestamp", "values"}),
+            frozenset({"node", "group", "timestamp", "tags"}),
+            frozenset({"node", "group", "uuid", "tag"}),
+            frozenset({"node", "group", "uuid", "tags"}),
+            frozenset({"timestamp", "states"}),
+        ),
+    ),
+)
