@@ -18,7 +18,9 @@ from paho.mqtt.properties import Properties
 from bench.rig import DEVICES, payload, publish, topic
 from devices.broker import Mosquitto
 from storage import schema, segments
-from storage.store import Store, StoreOptions, insert_rows
+from storage.event import EVENTS_PER_MESSAGE
+from storage.rows import insert_rows
+from storage.store import Store, StoreOptions
 
 BATCH = 5_000
 
@@ -54,7 +56,7 @@ def sqlite(folder: Path, count: int, *, plain_index: bool = False) -> float:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         insert_rows(connection, schema.messages(1), messages)
         insert_rows(connection, schema.events(1), events)
-        if not plain_index and number * BATCH - segment.indexed_to >= segments.INDEX_RUN_EVENTS:
+        if not plain_index and number * BATCH - segment.events >= segments.INDEX_RUN_EVENTS:
             segment = segments.index_run(connection, segment, number * BATCH)
         connection.commit()
     taken = time.perf_counter() - started
@@ -72,7 +74,8 @@ def _rows(start: int) -> tuple[list[object], list[object]]:
         del fields["device"]
         device = n % DEVICES + 1
         messages += (n + 1, device, 1_763_802_000_000_000 + n, 1, 0, 1, n % 65_535 + 1, None, body)
-        events += (n + 1, n + 1, device, 1, 2, observed_at, 1, seq, msgspec.json.encode(fields).decode())
+        readings = msgspec.json.encode(fields).decode()
+        events += ((n + 1) * EVENTS_PER_MESSAGE, device, 1, 2, observed_at, 1, seq, readings, None)
     return messages, events
 
 

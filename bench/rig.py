@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from devices.broker import Mosquitto
+from storage.event import EVENTS_PER_MESSAGE
 from storage.filters import Filters
 from storage.history import Reader
 
@@ -125,20 +126,21 @@ class Gateway:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def wait_for(reader: Reader, position: int, within_s: float = 300) -> float:
-    """The moment (monotonic) at which the log has reached a position."""
+def wait_for(reader: Reader, messages: int, within_s: float = 300) -> float:
+    """The moment (monotonic) at which the log has so many messages; the last of them gives an event."""
     patience = time.monotonic() + within_s
-    while reader.position() < position:
+    while (reached := reader.position() // EVENTS_PER_MESSAGE) < messages:
         if time.monotonic() > patience:
-            raise TimeoutError(f"the log is at {reader.position():,} after {within_s:.0f} s, not at {position:,}")
+            raise TimeoutError(f"the log has {reached:,} messages after {within_s:.0f} s, not {messages:,}")
         time.sleep(0.05)
     return time.monotonic()
 
 
-def received_at(reader: Reader, position: int, within_s: float = 60) -> int:
-    """When the first message behind a position was received, in microseconds since the epoch."""
-    wait_for(reader, position + 1, within_s)
-    return next(iter(reader.pages(Filters(after=position), limit=1)))[0].received_at
+def received_at(reader: Reader, messages: int, within_s: float = 60) -> int:
+    """When the first message after so many was received, in microseconds since the epoch."""
+    wait_for(reader, messages + 1, within_s)
+    after = (messages + 1) * EVENTS_PER_MESSAGE - 1
+    return next(iter(reader.pages(Filters(after=after), limit=1)))[0].received_at
 
 
 def subscribe_session(folder: Path, mosquitto: Mosquitto) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 
 from storage import schema
 from storage.event import Event
@@ -46,10 +46,16 @@ class Catalog:
         self._connection = connection
         self._shapes: set[tuple[object, ...]] = set()
 
+    def forget_series(self) -> None:
+        """Look at all series again when they come: another process may have changed them. Names stay what they are."""
+        self._shapes.clear()
+
     def note_series(self, device_id: int, event: Event) -> None:
         """Enter the series of an event; cheap when the device has sent the same names and units before."""
-        units = event.units
+        units, sources = event.units, event.unit_sources
         shape = (device_id, *event.readings, *units.items()) if units else (device_id, *event.readings)
+        if sources:
+            shape = (*shape, *sources.items())
         if shape not in self._shapes:
             self._enter_series(device_id, event)
             if len(self._shapes) >= REMEMBERED_NAMES:
@@ -57,17 +63,28 @@ class Catalog:
             self._shapes.add(shape)
 
     def _enter_series(self, device_id: int, event: Event) -> None:
-        series, units = schema.series, event.units or {}
-        mine = series.c.device_id == device_id
-        rows = self._connection.execute(select(series.c.reading, series.c.unit).where(mine))
-        known: dict[str, str | None] = {row.reading: row.unit for row in rows}
-        new = [
-            {"device_id": device_id, "reading": reading, "unit": units.get(reading)}
-            for reading in event.readings
-            if reading not in known
-        ]
-        if new:
-            self._connection.execute(insert(series), new)
-        for reading, unit in units.items():
-            if reading in known and known[reading] != unit:
-                self._connection.execute(update(series).where(mine, series.c.reading == reading).values(unit=unit))
+        rows = [(device_id, *series) for series in series_of(event)]
+        if rows:
+            self._connection.exec_driver_sql(f"{ENTER_SERIES} VALUES (?, ?, ?, ?) {UPDATE_SERIES}", rows)
+
+
+def series_of(event: Event) -> list[tuple[str, str | None, str | None]]:
+    """Each reading of an event with its unit and where that is from."""
+    units, sources = event.units or {}, event.unit_sources or {}
+    return [
+        (reading, units[reading], sources.get(reading, "message")) if reading in units else (reading, None, None)
+        for reading in event.readings
+    ]
+
+
+ENTER_SERIES = "INSERT INTO series (device_id, reading, unit, unit_source)"
+
+# What a message states stands against what its format or an earlier message would have it be: else the two would take
+# turns. A rule is in force for all messages of its series or for none.
+UPDATE_SERIES = (
+    "ON CONFLICT (device_id, reading) DO UPDATE SET unit = excluded.unit, unit_source = excluded.unit_source"
+    " WHERE excluded.unit IS NOT NULL"
+    " AND (series.unit IS NOT excluded.unit OR series.unit_source IS NOT excluded.unit_source)"
+    " AND NOT (ifnull(series.unit_source, '') = 'message' AND excluded.unit_source IN ('learned', 'format'))"
+    " AND NOT (ifnull(series.unit_source, '') = 'learned' AND excluded.unit_source = 'format')"
+)

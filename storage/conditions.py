@@ -28,7 +28,9 @@ class Conditions:
             "topics": topics_picked(ask, filters.topics),
             "kinds": kinds_picked(ask, filters.kinds),
         }
-        self.clauses = "".join(f" AND {clause}" for clause in self._clauses())
+        self.of_messages = "".join(f" AND {clause}" for clause in self._of_messages())
+        self.of_events = "".join(f" AND {clause}" for clause in self._of_events())
+        self.clauses = self.of_messages + self.of_events
         self.values: dict[str, object] = {
             "since": filters.since,
             "until": filters.until,
@@ -48,17 +50,17 @@ class Conditions:
         """Whether no event so far can match."""
         return any(picked is not None and not picked.ids for picked in self._picked.values())
 
-    def _clauses(self) -> Iterator[str]:
+    def _of_messages(self) -> Iterator[str]:
+        if self.filters.clock == "received":
+            yield from self._times("m.received_at")
+        yield from self._named("topics", "m.topic_id")
+
+    def _of_events(self) -> Iterator[str]:
         filters = self.filters
-        column = "m.received_at" if filters.clock == "received" else "e.observed_at"
-        if filters.since is not None:
-            yield f"{column} >= :since"
-        if filters.until is not None:
-            yield f"{column} < :until"
-        # One byte for each id costs 60 ns a row, however many names match; a list of 10 000 ids costs 10 ms a page.
-        for name, id in (("devices", "e.device_id"), ("kinds", "e.kind_id"), ("topics", "m.topic_id")):
-            if self._picked[name] is not None:
-                yield f"substr(:{name}, {id}, 1) = x'01'"
+        if filters.clock == "observed":
+            yield from self._times("e.observed_at")
+        yield from self._named("devices", "e.device_id")
+        yield from self._named("kinds", "e.kind_id")
         if filters.readings:
             # `"name":` tells, unless there are escaped quotes; parsing each event's JSON would cost ten times as much.
             marks = " OR ".join(f"instr(e.readings, :reading_{n})" for n in range(len(filters.readings)))
@@ -67,6 +69,17 @@ class Conditions:
                 "(NOT instr(e.readings, '\\') OR EXISTS (SELECT 1 FROM json_each(e.readings) AS reading"
                 " WHERE reading.key IN (SELECT value FROM json_each(:readings))))"
             )
+
+    def _times(self, column: str) -> Iterator[str]:
+        if self.filters.since is not None:
+            yield f"{column} >= :since"
+        if self.filters.until is not None:
+            yield f"{column} < :until"
+
+    def _named(self, name: str, id: str) -> Iterator[str]:
+        # One byte for each id costs 60 ns a row, however many names match; a list of 10 000 ids costs 10 ms a page.
+        if self._picked[name] is not None:
+            yield f"substr(:{name}, {id}, 1) = x'01'"
 
 
 class Picked:

@@ -31,7 +31,7 @@ sqlite.register_adapter(type(None), {}.get)
 APPLICATION_ID: Final = 0x416D6272
 """`Ambr`: says that a SQLite file is an Amber store."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 PAGE_BYTES: Final = 4096
 CHECKPOINT_PAGES: Final = 4000
 BUSY_TIMEOUT_MS: Final = 2_000
@@ -91,6 +91,7 @@ def open_writer(path: Path) -> Connection:
             connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
             connection.exec_driver_sql("PRAGMA journal_size_limit=16777216")
             connection.exec_driver_sql("PRAGMA cache_size=-32000")
+            connection.exec_driver_sql("PRAGMA temp_store=MEMORY")
         except BaseException:
             connection.close()
             raise
@@ -159,11 +160,35 @@ def translate(error: Exception, path: Path) -> StoreError | None:
     return None
 
 
-class Lock:
-    """One gateway per store: an advisory lock on a file beside it, gone with the process however it ends."""
+@contextlib.contextmanager
+def transaction(connection: Connection, path: Path) -> Iterator[None]:
+    """All that is written within, or nothing; committed when it returns. Raises StoreError."""
+    with translated(path):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.commit()
+        except BaseException:
+            with contextlib.suppress(Exception):  # a rollback that fails has nothing left to roll back
+                connection.rollback()
+            raise
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.with_name(path.name + ".lock")
+
+def data_version(connection: Connection) -> int:
+    """Another number when somebody else has committed; asked within a transaction, it stays so until its end."""
+    driver: Any = connection.connection.driver_connection
+    version: int = driver.execute("PRAGMA data_version").fetchone()[0]
+    return version
+
+
+class Lock:
+    """One of a kind per store, a gateway or a `holder` of another kind: an advisory lock on a file beside the store.
+
+    It is gone with the process however that ends.
+    """
+
+    def __init__(self, path: Path, holder: str = "gateway", suffix: str = ".lock") -> None:
+        self.path = path.with_name(path.name + suffix)
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -173,7 +198,7 @@ class Lock:
         except OSError as error:
             owner = os.pread(self._file, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._file)
-            raise StoreBusy(f"{path} is in use by another gateway (process {owner}): stop it first") from error
+            raise StoreBusy(f"{path} is in use by another {holder} (process {owner}): stop it first") from error
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
@@ -211,7 +236,12 @@ def _inode(file: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def free_bytes(path: Path) -> int:
-    """The room that the disk under `path` still has for us, in bytes."""
+def see_room(path: Path, floor_bytes: int) -> None:
+    """Raises StoreFull where the disk under `path` has less room left for us than the floor."""
     status = os.statvfs(path.parent)
-    return status.f_bavail * status.f_frsize
+    free = status.f_bavail * status.f_frsize
+    if free < floor_bytes:
+        raise StoreFull(
+            f"the disk under {path} has {free >> 20} MB left, and {floor_bytes >> 20} MB must stay free: make room, "
+            "or lower segments.free_floor_mb"
+        )

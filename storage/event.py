@@ -85,6 +85,8 @@ class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
     """The identity that the sender gave to this one event: the id of a CloudEvent."""
     historical: bool = False
     """Sent later than observed, out of a buffer."""
+    provisional: bool = False
+    """Read without the birth or description that says what it means; is read again when that comes."""
     quality: Mapping[str, Quality] = {}
     """By reading name, of those that are not simply good or missing."""
     location: Location | None = None
@@ -134,15 +136,19 @@ class Reread(msgspec.Struct, frozen=True):
     """Earlier messages that can be read better now, by topic filter.
 
     Of them the rejections of `format`, however old, and the latest `recent_messages` of the log, whatever they became.
+    With `provisional_only`, of these only what was read provisionally: what was learned before it stands. `before`
+    counts the messages of the batch that came before the one which taught it: later ones are not meant.
     """
 
     format: str
     topics: tuple[str, ...]
     recent_messages: int = 0
+    provisional_only: bool = False
+    before: int = 0
 
 
 class PendingReread(msgspec.Struct, frozen=True):
-    """A reread that is yet to be done, of messages up to the last of those that were committed with it."""
+    """A reread that is yet to be done, of messages up to the last before the one that taught it."""
 
     id: int
     reread: Reread

@@ -12,8 +12,9 @@ from storage.times import SECOND, seconds
 
 T_co = TypeVar("T_co", covariant=True)
 
-Packed = tuple[int, int, int, int, int, int, int, int | None, str]
-"""An event with numbers for names: id, message id, device, observed at, received at, topic, marks, seq, readings."""
+Packed = tuple[int, int, int, int, int, int, int, int | None, str, str | None]
+"""An event with numbers for names: id, message id, device, observed at, received at, topic, marks, seq, readings,
+detail."""
 
 
 class Lookup(Protocol[T_co]):
@@ -24,7 +25,7 @@ def events_json(events: Sequence[StoredEvent]) -> list[str]:
     """Each event as one line of compact JSON, the same everywhere."""
     return lines(
         [
-            (e.id, e.message_id, key, e.observed_at, e.received_at, key, key, e.seq, e.readings)
+            (e.id, e.message_id, key, e.observed_at, e.received_at, key, key, e.seq, e.readings, e.detail)
             for key, e in enumerate(events)
         ],
         devices=[quoted(event.device) for event in events],
@@ -45,17 +46,19 @@ def lines(
     """The lines of packed events. What repeats itself comes ready from the lookups: 300 000 lines a second."""
     found: list[str] = []
     append, text = found.append, seconds
-    for id, message_id, device, observed_at, received_at, topic, mark, seq, readings in rows:
+    for id, message_id, device, observed_at, received_at, topic, mark, seq, readings, detail in rows:
         kind_to_observed, source_to_topic, format_to_seq = marks[mark]
         # Cutting the last six digits off is 0.2 µs quicker than reckoning with them, but not before 1970.
         observed_us = f"{observed_at}"[-6:] if observed_at > SECOND else f"{observed_at % SECOND:06}"
         received_us = f"{received_at}"[-6:] if received_at > SECOND else f"{received_at % SECOND:06}"
         known = units[device]
+        # Its keys stand among those of the event, where there are any.
+        end = "}" if detail is None else f",{detail[1:]}"
         append(
             f'{{"id":{id},"message_id":{message_id},"device":{devices[device]}{kind_to_observed}'
             f'{text[observed_at // SECOND]}{observed_us}Z","received_at":"{text[received_at // SECOND]}{received_us}'
             f'{source_to_topic}{topics[topic]}{format_to_seq}{"null" if seq is None else seq},"readings":{readings},'
-            f'"units":{"{}" if known is None else known.of(readings)[1]}}}'
+            f'"units":{"{}" if known is None else known.of(readings)[1]}{end}'
         )
     return found
 

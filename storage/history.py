@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from storage.event import Message, StoredEvent
+from storage.event import Fact, Message, PendingReread, StoredEvent
 from storage.filters import Clock, Filters
 from storage.open_log import SCANNED_EVENTS, OpenLog
+from storage.outcomes import Choice, StoredOutcome, outcomes
 from storage.overview import Status, StoredDevice, devices, status
 from storage.rejections import StoredRejection, rejections
 from storage.shapes import Shape, Shapes
 from storage.walk import Walk
 
-__all__ = ["Clock", "Filters", "Follower", "Reader", "Status", "StoredDevice", "StoredRejection"]
+__all__ = ["Clock", "Filters", "Follower", "Reader", "Status", "StoredDevice", "StoredOutcome", "StoredRejection"]
 
 PAGE_EVENTS = 2_000
 POLL_S = 0.02
@@ -130,6 +131,42 @@ class Reader:
         Of the filters topics and times of receipt apply; a rejection has no device, kind or reading.
         """
         return rejections(self._log, filters, newest_first=newest_first, limit=limit)
+
+    def message(self, id: int) -> StoredOutcome | None:
+        """A message with what became of it; None where it is not there, or no more."""
+        return next((one for page in self.outcomes(after_message=id - 1, up_to_message=id) for one in page), None)
+
+    def outcomes(
+        self,
+        filters: Filters = EVERYTHING,
+        *,
+        after_message: int = 0,
+        up_to_message: int | None = None,
+        formats: Sequence[str] = (),
+        rejected_only: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[list[StoredOutcome]]:
+        """Messages with all that became of them, in their order, in pages that are bounded in bytes too.
+
+        Of the filters, topics and times of receipt apply to the message; devices, kinds, readings and times of
+        observation to its events, of which one must match; positions do not apply. `formats` are those that read a
+        message, or recognized it and failed.
+        """
+        choice = Choice(filters, after_message, up_to_message, tuple(formats), rejected_only=rejected_only, limit=limit)
+        return outcomes(self._log, self._shapes, choice)
+
+    def to_reread(self, pending: PendingReread) -> Iterator[list[StoredOutcome]]:
+        """The messages that a reread means, in their order, each once."""
+        reread, up_to = pending.reread, pending.up_to_message_id
+        filters, recent = Filters(topics=reread.topics), max(up_to - reread.recent_messages, 0)
+        yield from self.outcomes(filters, up_to_message=recent, formats=(reread.format,), rejected_only=True)
+        yield from self.outcomes(filters, after_message=recent, up_to_message=up_to)
+
+    def facts(self) -> list[Fact]:
+        """What messages have taught the formats so far, in the order in which it was learned."""
+        with self._log.snapshot():
+            rows = self._log.rows("SELECT format, key, value FROM facts ORDER BY id")
+        return [Fact(format, key, value) for format, key, value in rows]
 
     def devices(self) -> Iterator[StoredDevice]:
         """Every device with its newest event, by name."""

@@ -11,8 +11,9 @@ from typing import Self
 import msgspec
 
 from storage.errors import StoreError
-from storage.event import Entry
-from storage.store import Committed, Store, StoreOptions
+from storage.event import Entry, Fact, Lessons, Outcome, PendingReread
+from storage.replacing import Replaced
+from storage.store import NOTHING_LEARNED, Committed, Store, StoreOptions
 from storage.writer import Writer
 
 
@@ -52,12 +53,27 @@ class Log:
         """From now on an append that the disk will not take raises at once."""
         self._writer.stop_waiting()
 
-    async def append(self, entries: Sequence[Entry], session_id: int) -> Committed:
-        """Commit messages and what became of them, in this order; returns after the COMMIT.
+    async def append(self, entries: Sequence[Entry], session_id: int, lessons: Lessons = NOTHING_LEARNED) -> Committed:
+        """Commit messages, what became of them and what they taught, in this order; returns after the COMMIT.
 
         A full disk, a lock or a failing disk makes it wait. Raises StoreDamaged when waiting would not help.
         """
-        return await asyncio.wrap_future(self._writer.append(entries, session_id))
+        return await asyncio.wrap_future(self._writer.append(entries, session_id, lessons))
+
+    async def facts(self) -> list[Fact]:
+        """What messages have taught the formats so far, in the order in which it was learned."""
+        return await asyncio.wrap_future(self._writer.submit(lambda store: store.facts()))
+
+    async def rereads(self) -> list[PendingReread]:
+        """What is yet to be read again, oldest first."""
+        return await asyncio.wrap_future(self._writer.submit(lambda store: store.rereads()))
+
+    async def replace(self, outcomes: Sequence[tuple[int, Outcome]], *, done: int | None = None) -> Replaced:
+        """Commit new outcomes of messages, by message id, in place of what became of them before; all or none.
+
+        `done` is the pending reread that needs no more. What is appended waits meanwhile: some thousand at a time.
+        """
+        return await asyncio.wrap_future(self._writer.submit(lambda store: store.replace(outcomes, done)))
 
     async def open_session(self, client_id: str, broker: str, *, resumed: bool, window_messages: int) -> Session:
         """The session that messages are about to arrive in; what was appended before is committed when it returns."""

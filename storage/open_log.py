@@ -13,6 +13,7 @@ import msgspec
 from storage.conditions import Row
 from storage.engine import SCHEMA_VERSION, open_reader, translated
 from storage.errors import StoreError, StoreGone
+from storage.event import EVENTS_PER_MESSAGE
 from storage.segment import Segment
 
 SCANNED_EVENTS = 32_768
@@ -26,6 +27,18 @@ class Stretch(msgspec.Struct, frozen=True):
     low: int
     high: int
     indexed: bool
+
+    @property
+    def events(self) -> int:
+        """About how many events there are in it, if it is indexed: as if the segment's were spread evenly."""
+        return int(self.events_per_message * (self.high - self.low) / EVENTS_PER_MESSAGE)
+
+    @property
+    def events_per_message(self) -> float:
+        """Of the indexed messages of the segment. Behind the index there are never many events."""
+        segment = self.segment
+        places = segment.indexed_to + 1 - segment.first_event_id
+        return segment.events * EVENTS_PER_MESSAGE / places if places else 0.0
 
 
 class OpenLog:
@@ -119,10 +132,12 @@ class OpenLog:
     def _refresh(self) -> None:
         rows = self.connection.execute(f"SELECT {_COLUMNS} FROM segments ORDER BY id")
         self.segments = [Segment(*row) for row in rows]
-        if self.segments:
-            newest = self.segments[-1]
-            last: int | None = self.connection.execute(f"SELECT max(id) FROM events_{newest.id}").fetchone()[0]
-            self.position = newest.first_event_id - 1 if last is None else last
+        self.position = 0
+        for segment in reversed(self.segments):
+            last: int | None = self.connection.execute(f"SELECT max(id) FROM events_{segment.id}").fetchone()[0]
+            if last is not None:
+                self.position = last
+                break
 
 
 _COLUMNS = ", ".join(Segment.__struct_fields__)

@@ -1,4 +1,4 @@
-"""The store at a glance: its size, and every device with its newest event. Never counts row by row."""
+"""The store at a glance: its size, and every device with its newest event. Never counts the events row by row."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 
 from storage.conditions import Row, as_json
 from storage.engine import SCHEMA_VERSION, sqlite
+from storage.event import EVENTS_PER_MESSAGE
 from storage.open_log import OpenLog
 from storage.segment import Segment
 
@@ -51,13 +52,15 @@ def status(log: OpenLog) -> Status:
         last_message_id = _number(log, f"SELECT max(id) FROM messages_{last.id}") or last.first_message_id - 1
         return Status(
             path=str(log.path),
-            # Ids are dense, and only whole segments go.
+            # Ids of messages are dense, and only whole segments go.
             messages=last_message_id - first.first_message_id + 1,
-            events=log.position - first.first_event_id + 1,
-            rejections=_number(log, "SELECT ifnull(max(id) - min(id) + 1, 0) FROM rejections") or 0,
-            devices=_number(log, "SELECT count(*) FROM devices") or 0,
-            series=_number(log, "SELECT count(*) FROM series") or 0,
-            topics=_number(log, "SELECT count(*) FROM topics") or 0,
+            events=sum(segment.events for segment in log.segments)
+            + _count(log, f"events_{last.id} WHERE id > {last.indexed_to}"),
+            rejections=sum(segment.rejections for segment in log.segments)
+            + _count(log, f"rejections WHERE message_id > {last.indexed_to // EVENTS_PER_MESSAGE}"),
+            devices=_count(log, "devices"),
+            series=_count(log, "series"),
+            topics=_count(log, "topics"),
             segments=len(log.segments),
             position=log.position,
             first_received_at=_received_at(log, log.segments, "ASC"),
@@ -118,7 +121,7 @@ _NEWEST_INDEXED = (
 )
 _DETAILS = (
     "SELECT e.device_id, e.id, (SELECT word FROM words WHERE id = e.kind_id), e.observed_at, m.received_at"
-    " FROM events_{n} AS e CROSS JOIN messages_{n} AS m ON m.id = e.message_id"
+    f" FROM events_{{n}} AS e CROSS JOIN messages_{{n}} AS m ON m.id = e.id / {EVENTS_PER_MESSAGE}"
     " WHERE e.id IN (SELECT value FROM json_each(:ids))"
 )
 
@@ -129,6 +132,10 @@ def _received_at(log: OpenLog, segments: Iterable[Segment], order: str) -> int |
         if found is not None:
             return found
     return None
+
+
+def _count(log: OpenLog, rows: str) -> int:
+    return _number(log, f"SELECT count(*) FROM {rows}") or 0
 
 
 def _number(log: OpenLog, sql: str) -> int | None:

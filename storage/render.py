@@ -115,11 +115,12 @@ EVENT_FIELDS = (
     "seq",
     "readings",
     "units",
+    "detail",
 )
 
 
 def event_record(event: StoredEvent) -> Sequence[object]:
-    """The values of an event in the order of its fields; readings and units are JSON in one field each."""
+    """The values of an event in the order of its fields; readings, units and detail are JSON in one field each."""
     return (
         event.id,
         event.message_id,
@@ -135,16 +136,25 @@ def event_record(event: StoredEvent) -> Sequence[object]:
         event.seq,
         event.readings,
         msgspec.json.encode(event.units).decode(),
+        event.detail,
     )
 
 
 def readings_text(event: StoredEvent) -> str:
-    """`temperature=21.5 Cel  open=true`: numbers as they are stored."""
+    """`temperature=21.5 Cel  humidity=null (missing)`: numbers as they are stored, and what is wrong with one."""
     readings = msgspec.json.decode(event.readings, type=dict[str, msgspec.Raw])
+    quality = msgspec.json.decode(event.detail, type=_Quality).quality if event.detail else {}
     return "  ".join(
-        shown(f"{name}={_value_text(bytes(value))} {event.units.get(name, '')}".rstrip())
+        shown(" ".join(filter(None, (f"{name}={_value_text(bytes(value))}", event.units.get(name), wrong))))
         for name, value in readings.items()
+        for wrong in [f"({quality[name]})" if name in quality else ""]
     )
+
+
+class _Quality(msgspec.Struct, frozen=True):
+    """The part of a detail that the table of events shows."""
+
+    quality: dict[str, str] = {}
 
 
 def _value_text(value: bytes) -> str:

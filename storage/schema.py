@@ -21,6 +21,7 @@ series = Table(
     Column("device_id", Integer, nullable=False),
     Column("reading", Text, nullable=False),
     Column("unit", Text),
+    Column("unit_source", Text),
     UniqueConstraint("device_id", "reading"),
 )
 sessions = Table(
@@ -37,13 +38,16 @@ segments = Table(
     Column("id", Integer, primary_key=True),
     Column("first_message_id", Integer, nullable=False),
     Column("first_event_id", Integer, nullable=False),
-    # The event index reaches to here, and the four bounds below speak of the events up to here.
+    # The event index reaches to here, and the bounds and counts below speak of what stands up to here.
     Column("indexed_to", Integer, nullable=False),
     Column("received_from", Integer),
     Column("received_to", Integer),
     Column("observed_from", Integer),
     Column("observed_to", Integer),
     Column("sealed_at", Integer),
+    Column("events", Integer, nullable=False),
+    Column("rejections", Integer, nullable=False),
+    Column("rewritten", Integer, nullable=False),
 )
 cursors = Table(
     "cursors",
@@ -60,6 +64,30 @@ rejections = Table(
     Column("format", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Index("rejections_by_message", "message_id"),
+)
+
+# What messages taught the formats; the ids give the order.
+facts = Table(
+    "facts",
+    catalog,
+    Column("id", Integer, primary_key=True),
+    Column("format", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("learned_at", Integer, nullable=False),
+    UniqueConstraint("format", "key"),
+)
+# Rereads that are yet to be done; an id never comes twice, for whoever is done with one names it by its id.
+rereads = Table(
+    "rereads",
+    catalog,
+    Column("id", Integer, primary_key=True),
+    Column("format", Text, nullable=False),
+    Column("topics", Text, nullable=False),
+    Column("recent_messages", Integer, nullable=False),
+    Column("provisional_only", Integer, nullable=False),
+    Column("up_to_message_id", Integer, nullable=False),
+    sqlite_autoincrement=True,
 )
 
 
@@ -83,12 +111,11 @@ def messages(segment: int) -> Table:
 
 @cache
 def events(segment: int) -> Table:
-    """The events of a segment; `readings` is a JSON object."""
+    """The events of a segment, the id telling the message; `readings` and `detail` are JSON objects."""
     return Table(
         f"events_{segment}",
         MetaData(),
         Column("id", Integer, primary_key=True),
-        Column("message_id", Integer, nullable=False),
         Column("device_id", Integer, nullable=False),
         Column("kind_id", Integer, nullable=False),
         Column("format_id", Integer, nullable=False),
@@ -96,6 +123,7 @@ def events(segment: int) -> Table:
         Column("from_device", Integer, nullable=False),
         Column("seq", Integer),
         Column("readings", Text, nullable=False),
+        Column("detail", Text),
     )
 
 

@@ -8,7 +8,8 @@ import msgspec
 class Segment(msgspec.Struct, frozen=True):
     """A segment as its row in the catalog has it; `sealed_at` is None while it is written to.
 
-    The bounds speak of its events up to `indexed_to`, and are None while that is none.
+    The bounds and the counts speak of its events and rejections up to `indexed_to`, the end of a message; the bounds
+    are None while there is none. `rewritten` counts how often what became of its messages was exchanged.
     """
 
     id: int
@@ -20,3 +21,6 @@ class Segment(msgspec.Struct, frozen=True):
     observed_from: int | None = None
     observed_to: int | None = None
     sealed_at: int | None = None
+    events: int = 0
+    rejections: int = 0
+    rewritten: int = 0

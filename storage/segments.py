@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import func, insert, literal, select, text, update
 
 from storage import schema
+from storage.event import EVENTS_PER_MESSAGE
 from storage.segment import Segment
 
 if TYPE_CHECKING:
@@ -22,37 +23,59 @@ VIEWED_SEGMENTS = 400
 
 
 def newest(connection: Connection) -> Segment | None:
-    row = connection.execute(
-        select(*(schema.segments.c[name] for name in Segment.__struct_fields__))
-        .order_by(schema.segments.c.id.desc())
-        .limit(1)
-    ).first()
+    row = connection.execute(_SEGMENTS.order_by(schema.segments.c.id.desc()).limit(1)).first()
     return Segment(*row) if row else None
 
 
-def last_ids(connection: Connection, segment: Segment) -> tuple[int, int]:
-    """The ids of the last message and the last event in the log."""
-    messages, events = schema.messages(segment.id), schema.events(segment.id)
-    message_id = connection.scalar(select(func.max(messages.c.id)))
-    event_id = connection.scalar(select(func.max(events.c.id)))
-    return message_id or segment.first_message_id - 1, event_id or segment.first_event_id - 1
+def present(connection: Connection) -> list[Segment]:
+    """Those that retention has left, oldest first."""
+    return [Segment(*row) for row in connection.execute(_SEGMENTS.order_by(schema.segments.c.id))]
 
 
-def begin(connection: Connection, id: int, first_message_id: int, first_event_id: int) -> Segment:
+def find(connection: Connection, id: int) -> Segment | None:
+    row = connection.execute(_SEGMENTS.where(schema.segments.c.id == id)).first()
+    return Segment(*row) if row else None
+
+
+def last_message_id(connection: Connection, segment: Segment) -> int:
+    """The id of the last message in the log; `segment` is the newest."""
+    last: int | None = connection.scalar(select(func.max(schema.messages(segment.id).c.id)))
+    return segment.first_message_id - 1 if last is None else last
+
+
+def last_event_id(connection: Connection) -> int:
+    """The id of the last event in the log, 0 before the first; the newest segments may have none."""
+    for segment in reversed(present(connection)):
+        last: int | None = connection.scalar(select(func.max(schema.events(segment.id).c.id)))
+        if last is not None:
+            return last
+    return 0
+
+
+def events_in(connection: Connection, segment: Segment) -> int:
+    """How many events a segment has: those in its index are counted, and few are behind it."""
+    events = schema.events(segment.id)
+    behind = select(func.count()).select_from(events).where(events.c.id > segment.indexed_to)
+    return segment.events + connection.execute(behind).scalar_one()
+
+
+def begin(connection: Connection, id: int, first_message_id: int) -> Segment:
     """A new segment, open for writing, and the views grown by it."""
     for table in (schema.messages(id), schema.events(id), schema.event_index(id)):
         table.create(connection)
+    first_event_id = first_message_id * EVENTS_PER_MESSAGE
     segment = Segment(id, first_message_id, first_event_id, indexed_to=first_event_id - 1)
     connection.execute(insert(schema.segments).values(**msgspec.structs.asdict(segment)))
     define_views(connection)
     return segment
 
 
-def index_run(connection: Connection, segment: Segment, last_event_id: int) -> Segment:
-    """Bring the event index, and the bounds that let readers pass a segment over, up to `last_event_id`."""
+def index_run(connection: Connection, segment: Segment, last_message_id: int) -> Segment:
+    """Bring the event index, the bounds that let readers pass a segment over, and the counts up to a message."""
     events, index = schema.events(segment.id), schema.event_index(segment.id)
-    messages = schema.messages(segment.id)
-    run = (events.c.id > segment.indexed_to, events.c.id <= last_event_id)
+    messages, rejections = schema.messages(segment.id), schema.rejections
+    indexed_to = (last_message_id + 1) * EVENTS_PER_MESSAGE - 1
+    run = (events.c.id > segment.indexed_to, events.c.id <= indexed_to)
     connection.execute(
         insert(index).from_select(
             ["device_id", "observed_at", "event_id"],
@@ -61,35 +84,56 @@ def index_run(connection: Connection, segment: Segment, last_event_id: int) -> S
             .order_by(events.c.device_id, events.c.observed_at, events.c.id),
         )
     )
-    observed_from, observed_to, first_message, last_message = connection.execute(
+    count, observed_from, observed_to, first, last = connection.execute(
         select(
+            func.count(),
             func.min(events.c.observed_at),
             func.max(events.c.observed_at),
-            func.min(events.c.message_id),
-            func.max(events.c.message_id),
+            func.min(events.c.id),
+            func.max(events.c.id),
         ).where(*run)
     ).one()
     received_from, received_to = connection.execute(
         select(func.min(messages.c.received_at), func.max(messages.c.received_at)).where(
-            messages.c.id.between(first_message, last_message)
+            messages.c.id.between((first or 0) // EVENTS_PER_MESSAGE, (last or 0) // EVENTS_PER_MESSAGE)
         )
     ).one()
+    rejected = select(func.count()).where(
+        rejections.c.message_id.between(segment.indexed_to // EVENTS_PER_MESSAGE + 1, last_message_id)
+    )
     segment = msgspec.structs.replace(
         segment,
-        indexed_to=last_event_id,
-        observed_from=_least(segment.observed_from, observed_from),
-        observed_to=_most(segment.observed_to, observed_to),
-        received_from=_least(segment.received_from, received_from),
-        received_to=_most(segment.received_to, received_to),
+        indexed_to=indexed_to,
+        events=segment.events + count,
+        rejections=segment.rejections + connection.execute(rejected).scalar_one(),
     )
-    return _store(connection, segment)
+    return update_row(connection, widened(segment, (observed_from, observed_to), (received_from, received_to)))
 
 
-def seal(connection: Connection, segment: Segment, last_event_id: int) -> Segment:
-    """Index what is left and close the segment for good."""
-    if last_event_id > segment.indexed_to:
-        segment = index_run(connection, segment, last_event_id)
-    return _store(connection, msgspec.structs.replace(segment, sealed_at=time.time_ns() // 1000))
+def seal(connection: Connection, segment: Segment, last_message_id: int) -> Segment:
+    """Index what is left and close the segment to new messages."""
+    segment = index_run(connection, segment, last_message_id)
+    return update_row(connection, msgspec.structs.replace(segment, sealed_at=time.time_ns() // 1000))
+
+
+Span = tuple[int | None, int | None]
+
+
+def widened(segment: Segment, observed: Span, received: Span) -> Segment:
+    """The segment with bounds that hold these times too."""
+    return msgspec.structs.replace(
+        segment,
+        observed_from=_least(segment.observed_from, observed[0]),
+        observed_to=_most(segment.observed_to, observed[1]),
+        received_from=_least(segment.received_from, received[0]),
+        received_to=_most(segment.received_to, received[1]),
+    )
+
+
+def update_row(connection: Connection, segment: Segment) -> Segment:
+    values = msgspec.structs.asdict(segment)
+    connection.execute(update(schema.segments).where(schema.segments.c.id == literal(segment.id)).values(**values))
+    return segment
 
 
 def define_views(connection: Connection) -> None:
@@ -101,12 +145,6 @@ def define_views(connection: Connection) -> None:
         connection.execute(text(f"DROP VIEW IF EXISTS {view}"))
         union = " UNION ALL ".join(body.format(n=id) for id in reversed(ids))
         connection.exec_driver_sql(f"CREATE VIEW {view} AS {union}")
-
-
-def _store(connection: Connection, segment: Segment) -> Segment:
-    values = msgspec.structs.asdict(segment)
-    connection.execute(update(schema.segments).where(schema.segments.c.id == literal(segment.id)).values(**values))
-    return segment
 
 
 def _least(one: int | None, other: int | None) -> int | None:
@@ -124,13 +162,16 @@ def _iso(column: str) -> str:
     )
 
 
+_SEGMENTS = select(*(schema.segments.c[name] for name in Segment.__struct_fields__))
 _MESSAGES_VIEW = (
     f"SELECT m.id, topic, {_iso('m.received_at')}, qos, retain, properties, payload"
     " FROM messages_{n} m JOIN topics t ON t.id = m.topic_id"
 )
 _EVENTS_VIEW = (
-    f"SELECT e.id, e.message_id, device, k.word AS kind, {_iso('e.observed_at')}, {_iso('m.received_at')},"
+    f"SELECT e.id, e.id / {EVENTS_PER_MESSAGE} AS message_id, device, k.word AS kind,"
+    f" {_iso('e.observed_at')}, {_iso('m.received_at')},"
     " CASE from_device WHEN 1 THEN 'device' ELSE 'gateway' END AS time_source, topic, f.word AS format, qos, retain,"
-    " seq, readings FROM events_{n} e JOIN messages_{n} m ON m.id = e.message_id JOIN topics t ON t.id = m.topic_id"
+    " seq, readings, detail FROM events_{n} e"
+    f" JOIN messages_{{n}} m ON m.id = e.id / {EVENTS_PER_MESSAGE} JOIN topics t ON t.id = m.topic_id"
     " JOIN devices d ON d.id = e.device_id JOIN words k ON k.id = e.kind_id JOIN words f ON f.id = e.format_id"
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -56,6 +56,9 @@ class Shapes:
 
         return Shape(_PACKED, build)
 
+    def topic(self, id: int) -> str:
+        return self._topics[id]
+
     def _events(self, rows: Sequence[Row]) -> list[StoredEvent]:
         devices, topics, words, units = self._devices, self._topics, self._words, self._units
         units.refresh()
@@ -75,6 +78,7 @@ class Shapes:
                 seq,
                 readings,
                 NO_UNITS if (known := units[device_id]) is None else known.of(readings)[0],
+                detail,
             )
             for (
                 id,
@@ -90,6 +94,7 @@ class Shapes:
                 retain,
                 seq,
                 readings,
+                detail,
             ) in rows
         ]
 
@@ -101,7 +106,8 @@ class Shapes:
             if pairs and pairs[-1][0].message_id == event.message_id:
                 pairs.append((event, pairs[-1][1]))
             else:
-                pairs.append((event, _message(event, *row[width:])))
+                head = event.qos, event.retain, event.received_at
+                pairs.append((event, message(event.topic, (*head, *row[width:]))))
         return pairs
 
 
@@ -123,23 +129,19 @@ class Marks(dict[int, tuple[str, str, str]]):
 NO_UNITS: dict[str, str] = {}
 
 _EVENT = (
-    "e.id, e.message_id, e.device_id, e.kind_id, e.observed_at, m.received_at, e.from_device, m.topic_id, e.format_id,"
-    " m.qos, m.retain, e.seq, e.readings"
+    "e.id, m.id, e.device_id, e.kind_id, e.observed_at, m.received_at, e.from_device, m.topic_id, e.format_id,"
+    " m.qos, m.retain, e.seq, e.readings, e.detail"
 )
 _MESSAGE = ", m.packet_id, m.properties, m.payload"
 _PACKED = (
-    "e.id, e.message_id, e.device_id, e.observed_at, m.received_at, m.topic_id,"
-    " (((e.kind_id << 24) + e.format_id) << 4) + (e.from_device << 3) + (m.qos << 1) + m.retain, e.seq, e.readings"
+    "e.id, m.id, e.device_id, e.observed_at, m.received_at, m.topic_id,"
+    " (((e.kind_id << 24) + e.format_id) << 4) + (e.from_device << 3) + (m.qos << 1) + m.retain, e.seq, e.readings,"
+    " e.detail"
 )
 
 
-def _message(event: StoredEvent, packet_id: int, properties: str | None, payload: bytes) -> Message:
-    return Message(
-        event.topic,
-        payload,
-        event.qos,
-        event.retain,
-        event.received_at,
-        packet_id,
-        properties=None if properties is None else msgspec.json.decode(properties, type=Properties),
-    )
+def message(topic: str, row: Sequence[Any]) -> Message:
+    """A message of QoS, retain, time of receipt, packet id, properties and payload as they are stored."""
+    qos, retain, received_at, packet_id, properties, payload = row
+    known = None if properties is None else msgspec.json.decode(properties, type=Properties)
+    return Message(topic, payload, qos, retain == 1, received_at, packet_id, properties=known)

@@ -6,32 +6,32 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import cast
 
 import msgspec
 from sqlalchemy import func, insert, select
-from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from storage import engine, migrations, schema, segments
+from storage import engine, lessons, migrations, replacing, schema, segments
 from storage.catalog import Catalog
-from storage.errors import StoreFull
-from storage.event import Entry, Rejection
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Table
+from storage.event import EVENTS_PER_MESSAGE, Entry, Fact, Lessons, Outcome, PendingReread, Rejection
+from storage.replacing import Replaced
+from storage.rows import insert_rows
+from storage.segment import Segment
 
 logger = logging.getLogger("amber.store")
-
-ROWS_PER_STATEMENT = (2048, 256, 32, 4, 1)
-"""Many rows to a statement: SQLite then works through them in one step, outside the interpreter's lock."""
 
 WAL_LIMIT_BYTES = 48 << 20
 """Past this size of the write-ahead log the writer waits for the readers that hold a checkpoint up."""
 
 WAL_LOOK_S = 1.0
+
+EVENT_COLUMNS = len(schema.events(1).c)
+
+TOO_MANY = f"cannot be stored: a message may give {EVENTS_PER_MESSAGE} events at most"
+
+NOTHING_LEARNED = Lessons()
 
 
 class StoreOptions(msgspec.Struct, frozen=True):
@@ -54,43 +54,84 @@ class Committed(msgspec.Struct, frozen=True):
 class Store:
     """Opens the file, makes or migrates its tables, and writes. Used by one thread at a time."""
 
+    segment: Segment
+    message_id: int
+    event_id: int
+    _segment_events: int
+    _version: int
+
     def __init__(self, path: Path, options: StoreOptions) -> None:
         self.path = path
         self.options = options
         self.connection = engine.open_writer(path)
+        self._catalog = Catalog(self.connection)
         try:
-            with self._transaction():
+            with engine.transaction(self.connection, path):
                 migrations.bring_up_to_date(self.connection)
-                self.segment = segments.newest(self.connection) or segments.begin(self.connection, 1, 1, 1)
-            self.message_id, self.event_id = segments.last_ids(self.connection, self.segment)
-            self._catalog = Catalog(self.connection)
+                self._look()
             self._watch = engine.Watch(path)
             self._wal_seen_at = 0.0
         except BaseException:
             self.connection.close()
             raise
 
-    def append(self, entries: Sequence[Entry], session_id: int) -> Committed:
-        """Commit the entries, all or none. Raises StoreError; what was not committed may be appended again."""
+    def append(self, entries: Sequence[Entry], session_id: int, learned: Lessons = NOTHING_LEARNED) -> Committed:
+        """Commit the entries and what they taught, all or none.
+
+        Raises StoreError; what was not committed may be appended again.
+        """
         started = time.perf_counter()
-        self._see_room()
+        engine.see_room(self.path, self.options.free_floor_bytes)
         self._bound_wal()
-        before = self.message_id, self.event_id, self.segment
+        first, events, rejections = self.message_id, 0, 0
         try:
             with self._transaction():
-                rejections = self._write(entries, session_id)
+                events, rejections = self._write(entries, session_id)
+                lessons.learn(self.connection, learned, first)
         except BaseException:
-            self.message_id, self.event_id, self.segment = before
-            self._catalog = Catalog(self.connection)
+            self.message_id = first  # nobody else writes messages; the rest is looked at again
+            self._forget()
             raise
         self._watch.check()
         return Committed(
-            messages=self.message_id - before[0],
-            events=self.event_id - before[1],
+            messages=self.message_id - first,
+            events=events,
             rejections=rejections,
             position=self.event_id,
             seconds=time.perf_counter() - started,
         )
+
+    def replace(self, outcomes: Sequence[tuple[int, Outcome]], done: int | None = None) -> Replaced:
+        """Commit what became of messages, each by its id, in place of what became of them before; all or none.
+
+        `done` is the reread that has been done by this. What does not differ is not written, and a message that
+        retention has dropped is passed over. Raises StoreError.
+        """
+        engine.see_room(self.path, self.options.free_floor_bytes)
+        self._bound_wal()
+        try:
+            with self._transaction():
+                replaced = replacing.replace(
+                    self.connection, [(message_id, storable_outcome(outcome)) for message_id, outcome in outcomes]
+                )
+                if done is not None:
+                    lessons.settle(self.connection, done)
+                self._look()
+        except BaseException:
+            self._forget()
+            raise
+        self._watch.check()
+        return replaced
+
+    def facts(self) -> list[Fact]:
+        """What messages have taught the formats, oldest first."""
+        with engine.translated(self.path):
+            return lessons.known_facts(self.connection)
+
+    def rereads(self) -> list[PendingReread]:
+        """What is yet to be read again, oldest first."""
+        with engine.translated(self.path):
+            return lessons.pending_rereads(self.connection)
 
     def open_session(self, client_id: str, broker: str, *, resumed: bool) -> int:
         """The id of the broker's session: the one before where it was resumed, else a new one."""
@@ -162,17 +203,20 @@ class Store:
         with engine.translated(self.path):
             self.connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _write(self, entries: Sequence[Entry], session_id: int) -> int:
+    def _write(self, entries: Sequence[Entry], session_id: int) -> tuple[int, int]:
+        """Insert the entries; how many events and rejections that were."""
         catalog, encode = self._catalog, msgspec.json.Encoder().encode
         topics, devices, words, note_series = catalog.topics, catalog.devices, catalog.words, catalog.note_series
-        message_id, event_id = self.message_id, self.event_id
+        message_id = self.message_id
+        # To bind a None costs half a microsecond: most rows have no properties or detail, and are inserted without.
         messages: list[object] = []
+        with_properties: list[object] = []
         events: list[object] = []
+        with_detail: list[object] = []
         rejections: list[object] = []
         for message, outcome in entries:
             message_id += 1
-            properties = None if message.properties is None else encode(message.properties).decode()
-            messages += (
+            head = (
                 message_id,
                 topics[message.topic],
                 message.received_at,
@@ -180,19 +224,23 @@ class Store:
                 +message.retain,  # an int: a bool is bound by way of an adapter
                 session_id,
                 message.packet_id,
-                properties,
-                message.payload,
             )
+            if message.properties is None:
+                messages += head
+                messages.append(message.payload)
+            else:
+                with_properties += (*head, encode(message.properties).decode(), message.payload)
             if isinstance(outcome, Rejection):
                 rejections += (message_id, outcome.format, outcome.reason)
                 continue
+            if len(outcome) > EVENTS_PER_MESSAGE:
+                raise ValueError(TOO_MANY)
+            event_id = message_id * EVENTS_PER_MESSAGE
             for event in outcome:
-                event_id += 1
-                device_id = devices[event.device]
+                device_id, detail = devices[event.device], event.detail
                 note_series(device_id, event)
-                events += (
+                row = (
                     event_id,
-                    message_id,
                     device_id,
                     words[event.kind],
                     words[event.format],
@@ -201,44 +249,55 @@ class Store:
                     event.seq,
                     encode(event.readings).decode(),
                 )
-        insert_rows(self.connection, schema.messages(self.segment.id), messages)
-        insert_rows(self.connection, schema.events(self.segment.id), events)
+                if detail is None:
+                    events += row
+                else:
+                    with_detail += (*row, replacing.detail_json(detail))
+                event_id += 1
+        message_table, event_table = schema.messages(self.segment.id), schema.events(self.segment.id)
+        insert_rows(self.connection, message_table, messages, omit=("properties",))
+        insert_rows(self.connection, message_table, with_properties)
+        insert_rows(self.connection, event_table, events, omit=("detail",))
+        insert_rows(self.connection, event_table, with_detail)
         insert_rows(self.connection, schema.rejections, rejections, omit=("id",))
-        self.message_id, self.event_id = message_id, event_id
+        event_ids = [*events[-(EVENT_COLUMNS - 1) :][:1], *with_detail[-EVENT_COLUMNS:][:1]]
+        written = len(events) // (EVENT_COLUMNS - 1) + len(with_detail) // EVENT_COLUMNS
+        self.message_id = message_id
+        self.event_id = max([self.event_id, *cast("list[int]", event_ids)])
+        self._segment_events += written
         self._turn_pages()
-        return len(rejections) // 3
+        return written, len(rejections) // 3
 
     def _turn_pages(self) -> None:
         """Index a run when one is due, begin a new segment when this one is full."""
-        full = self.options.segment_events
-        if (
-            max(self.event_id - self.segment.first_event_id, self.message_id - self.segment.first_message_id) + 1
-            >= full
-        ):
-            segments.seal(self.connection, self.segment, self.event_id)
-            self.segment = segments.begin(self.connection, self.segment.id + 1, self.message_id + 1, self.event_id + 1)
-        elif self.event_id - self.segment.indexed_to >= segments.INDEX_RUN_EVENTS:
-            self.segment = segments.index_run(self.connection, self.segment, self.event_id)
+        segment, events = self.segment, self._segment_events
+        if max(events, self.message_id - segment.first_message_id + 1) >= self.options.segment_events:
+            segments.seal(self.connection, segment, self.message_id)
+            self.segment = segments.begin(self.connection, segment.id + 1, self.message_id + 1)
+            self._segment_events = 0
+        elif events - segment.events >= segments.INDEX_RUN_EVENTS:
+            self.segment = segments.index_run(self.connection, segment, self.message_id)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with engine.translated(self.path):
-            self.connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                yield
-                self.connection.commit()
-            except BaseException:
-                with contextlib.suppress(Exception):  # a rollback that fails has nothing left to roll back
-                    self.connection.rollback()
-                raise
+        with engine.transaction(self.connection, self.path):
+            if engine.data_version(self.connection) != self._version:
+                self._look()  # another process has read messages again
+                self._catalog.forget_series()
+            yield
 
-    def _see_room(self) -> None:
-        free = engine.free_bytes(self.path)
-        if free < self.options.free_floor_bytes:
-            raise StoreFull(
-                f"the disk under {self.path} has {free >> 20} MB left, and {self.options.free_floor_bytes >> 20} MB "
-                "must stay free: make room, or lower store.free_floor_mb"
-            )
+    def _look(self) -> None:
+        """Take from the file what we keep in memory of it. Runs inside a transaction."""
+        self.segment = segments.newest(self.connection) or segments.begin(self.connection, 1, 1)
+        self.message_id = segments.last_message_id(self.connection, self.segment)
+        self.event_id = segments.last_event_id(self.connection)
+        self._segment_events = segments.events_in(self.connection, self.segment)
+        self._version = engine.data_version(self.connection)
+
+    def _forget(self) -> None:
+        """Believe nothing of what a transaction that failed has left in memory."""
+        self._catalog = Catalog(self.connection)
+        self._version = -1
 
     def _bound_wal(self) -> None:
         now = time.monotonic()
@@ -250,34 +309,24 @@ class Store:
                 self.connection.exec_driver_sql("PRAGMA wal_checkpoint(RESTART)")
 
 
-def insert_rows(connection: Connection, table: Table, values: list[object], omit: tuple[str, ...] = ()) -> None:
-    """Insert rows given as one flat list of their values, many rows to a statement."""
-    width = len(table.c) - len(omit)
-    start, end = 0, len(values)
-    for rows in ROWS_PER_STATEMENT:
-        step = rows * width
-        while end - start >= step:
-            connection.exec_driver_sql(_insert_sql(table, rows, omit), tuple(values[start : start + step]))
-            start += step
-
-
-@lru_cache(maxsize=64)
-def _insert_sql(table: Table, rows: int, omit: tuple[str, ...]) -> str:
-    names = [column.name for column in table.c if column.name not in omit]
-    head, _, row = str(insert(table).compile(dialect=dialect(), column_keys=names)).partition(" VALUES ")
-    return f"{head} VALUES {', '.join([row] * rows)}"
-
-
 def storable(entry: Entry) -> Entry:
     """The entry, or its message with a rejection where a format gave what no column can hold."""
     message, outcome = entry
+    return message, storable_outcome(outcome)
+
+
+def storable_outcome(outcome: Outcome) -> Outcome:
+    """The outcome, or a rejection where a format gave what no column can hold."""
     if isinstance(outcome, Rejection):
-        return entry
+        return outcome
+    if len(outcome) > EVENTS_PER_MESSAGE:
+        return Rejection(TOO_MANY, outcome[0].format)
     try:
         for event in outcome:
             (event.observed_at | (event.seq or 0)).to_bytes(8, signed=True)
-            "\n".join((event.device, event.kind, event.format, *event.readings, *(event.units or {}).values())).encode()
-            msgspec.json.encode(event.readings)
+            names = event.device, event.kind, event.format, *event.readings
+            "\n".join((*names, *(event.units or {}).values(), *(event.unit_sources or {}).values())).encode()
+            msgspec.json.encode((event.readings, event.detail))
     except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this one message only
-        return message, Rejection(f"cannot be stored: {error}", outcome[0].format)
-    return entry
+        return Rejection(f"cannot be stored: {error}", outcome[0].format)
+    return outcome

@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from storage import engine
 from storage.errors import StoreBusy, StoreDamaged, StoreError, StoreFull
-from storage.event import Entry
-from storage.store import Committed, Store, StoreOptions, storable
+from storage.event import Entry, Lessons
+from storage.lessons import storable_lessons
+from storage.store import NOTHING_LEARNED, Committed, Store, StoreOptions, storable
 
 logger = logging.getLogger("amber.store")
 
@@ -59,9 +60,11 @@ class Writer:
         self._jobs.put(run)
         return future
 
-    def append(self, entries: Sequence[Entry], session_id: int) -> Future[Committed]:
+    def append(
+        self, entries: Sequence[Entry], session_id: int, lessons: Lessons = NOTHING_LEARNED
+    ) -> Future[Committed]:
         """Queue an append. It is done when it is committed, however long the disk makes it wait."""
-        return self.submit(_Append(entries, session_id))
+        return self.submit(_Append(entries, session_id, lessons))
 
     def stop_waiting(self) -> None:
         """Let the jobs that wait for something to pass fail, now and from now on."""
@@ -117,19 +120,22 @@ class Writer:
 class _Append:
     """One append over all its attempts: it knows which of them the disk may have kept."""
 
-    def __init__(self, entries: Sequence[Entry], session_id: int) -> None:
+    def __init__(self, entries: Sequence[Entry], session_id: int, lessons: Lessons) -> None:
         self._entries = entries
         self._session_id = session_id
+        self._lessons = lessons
         self._unsure: tuple[object, int] | None = None
 
     def __call__(self, store: Store) -> Committed:
-        # After an error from the disk a COMMIT may have happened all the same. Only we write, so the ids tell.
+        # After an error from the disk a COMMIT may have happened all the same. Only we write messages, so the ids tell;
+        # without messages they do not, but what was learned may be learned twice.
         wanted = store.file, store.message_id
-        if self._unsure == wanted:
+        if self._entries and self._unsure == wanted:
             return Committed(len(self._entries), 0, 0, store.event_id, 0.0)
         self._unsure = store.file, store.message_id + len(self._entries)
         try:
-            return store.append(self._entries, self._session_id)
+            return store.append(self._entries, self._session_id, self._lessons)
         except (OverflowError, UnicodeError, TypeError, ValueError):
             self._entries = [storable(entry) for entry in self._entries]
-            return store.append(self._entries, self._session_id)
+            self._lessons = storable_lessons(self._lessons)
+            return store.append(self._entries, self._session_id, self._lessons)

@@ -17,8 +17,8 @@ from typer.main import get_command
 
 from devices.broker import Mosquitto
 from gateway.__main__ import app
-from gateway.config import Config, load
-from storage.event import Event, Message
+from gateway.config import Config, RuleSection, load
+from storage.event import Event, Message, Rejection
 from storage.store import Store, StoreOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,6 +85,28 @@ def test_the_example_configuration_works(tmp_path: Path) -> None:
     config = load(file, {})
     assert config.link_options.address.tls
     assert config.store_options.free_floor_bytes == 500 << 20
+
+
+def test_the_example_rules_work(tmp_path: Path) -> None:
+    (example,) = [
+        text for text in re.findall(r"```toml\n(.*?)```", read("docs/configuration.md"), re.DOTALL) if "[[r" in text
+    ]
+    file = tmp_path / "amber.toml"
+    file.write_text(example)
+    formats = load(file, {}).make_formats()
+    payload = (
+        b'{"machine":{"name":"kiln"},"meta":{"at":1763802000},"data":[{"id":"t1","v":980}],"status":{"text":"on"}}'
+    )
+    outcome = formats.read(Message("plant/x/report", payload, 0, retain=False, received_at=1_763_802_001_000_000))
+    assert not isinstance(outcome, Rejection)
+    assert [(event.device, event.readings) for event in outcome] == [("kiln", {"temperature": 980, "state": "on"})]
+
+
+def test_every_key_of_a_rule_is_documented() -> None:
+    text = read("docs/configuration.md").partition("\n## Rules\n")[2].partition("\n## ")[0]
+    for key, field in RuleSection.model_fields.items():
+        assert f"`{key}`" in text
+        assert key.endswith("_path") or key in ("format", "readings") or str(field.description) in text
 
 
 def test_the_event_in_the_readme_has_the_fields_of_every_event(history: Path) -> None:

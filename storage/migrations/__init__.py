@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from storage import schema
+from storage import schema, segments
 from storage.engine import APPLICATION_ID, SCHEMA_VERSION
+from storage.migrations import second
 
 if TYPE_CHECKING:
     from alembic.operations import Operations
     from sqlalchemy import Connection
 
+logger = logging.getLogger("amber.store")
+
 Step = Callable[["Operations"], None]
 
-STEPS: Mapping[int, Step] = {}
+STEPS: Mapping[int, Step] = {1: second.upgrade}
 """What leads from each version of the schema to the next: `{1: second.upgrade}` leads from 1 to 2."""
 
 
@@ -27,9 +31,11 @@ def bring_up_to_date(connection: Connection, steps: Mapping[int, Step] = STEPS, 
         schema.catalog.create_all(connection, checkfirst=False)
         connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
     else:
+        logger.warning("bringing the store from schema %d to %d: this may take minutes", version, wanted)
         operations = _operations(connection)
         for step in range(version, wanted):
             steps[step](operations)
+        segments.define_views(connection)
     connection.exec_driver_sql(f"PRAGMA user_version={wanted}")
 
 

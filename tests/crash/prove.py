@@ -50,8 +50,9 @@ class Verdict(NamedTuple):
 class Gateway:
     """A gateway process that can be ended in any way, and started again."""
 
-    def __init__(self, url: str, store: Path, log: Path | None = None) -> None:
+    def __init__(self, url: str, store: Path, log: Path | None = None, config: Path | None = None) -> None:
         self._arguments = [sys.executable, "-m", "gateway", "run", "--broker", url, "--store", str(store)]
+        self._arguments += ["--config", str(config)] if config else []
         self._log = log or store.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.config import ConfigError, load, overlap
 from gateway.link.subscriptions import Subscription
-from storage.event import Message
+from storage.event import Message, Rejection
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +64,9 @@ def test_what_cannot_work_is_refused_in_words(text: str, says: str) -> None:
     ("one", "other", "both"),
     [
         ("#", "a/b", True),
+        ("#", "$aws/#", False),
+        ("+/b", "$SYS/b", False),
+        ("$aws/#", "$aws/things/+", True),
         ("a/#", "a", True),
         ("a/+", "+/b", True),
         ("a/+/c", "a/b/#", True),
@@ -94,7 +97,9 @@ def test_rules_bounds_and_facts_reach_the_formats() -> None:
     assert (options.depth, options.earliest, options.ahead_us) == (3, 1_577_836_800_000_000, 60_000_000)
     assert options.fact_bytes == 2 << 20
     formats = config.make_formats()
-    (event,) = formats.read(Message("site/pump/up", b'{"t":1}', 0, retain=False, received_at=1_700_000_000_000_000))
+    outcome = formats.read(Message("site/pump/up", b'{"t":1}', 0, retain=False, received_at=1_700_000_000_000_000))
+    assert not isinstance(outcome, Rejection)
+    (event,) = outcome
     assert (event.device, event.units) == ("pump", {"t": "Cel"})
     assert formats.read(Message("cam/1", b"\xff", 0, retain=False, received_at=0)) == ()
 

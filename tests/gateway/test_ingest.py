@@ -12,7 +12,7 @@ from gateway.link.memory import MemoryLink
 from gateway.metrics import Metrics
 from storage.engine import sqlite
 from storage.errors import StoreDamaged
-from storage.event import Entry, Event, Message, Outcome, Properties, Rejection
+from storage.event import Event, Lessons, Message, Outcome, Properties, Rejection
 from storage.log import Log
 from storage.store import Committed, StoreOptions
 
@@ -24,6 +24,9 @@ class Scalars:
 
     def read_all(self, messages: Sequence[Message]) -> list[Outcome]:
         return [self.read(message) for message in messages]
+
+    def take_lessons(self, _batch: Sequence[Message]) -> Lessons:
+        return Lessons()
 
     def read(self, message: Message) -> Outcome:
         if not message.payload.isdigit():
@@ -184,7 +187,7 @@ async def test_rejections_are_stored_and_acknowledged_like_events(tmp_path: Path
 
 async def test_a_store_that_cannot_go_on_ends_the_ingest_without_an_acknowledgement(tmp_path: Path) -> None:
     class Damaged(Log):
-        async def append(self, entries: Sequence[Entry], session_id: int) -> Committed:  # noqa: ARG002
+        async def append(self, *_: object) -> Committed:
             raise StoreDamaged("broken")
 
     link = MemoryLink()

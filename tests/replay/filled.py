@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from storage.event import Entry, Event, Message, Properties, StoredEvent
+from storage.event import EVENTS_PER_MESSAGE, Entry, Event, Message, Properties, StoredEvent
 from storage.store import Store, StoreOptions
 
 T0 = 1_763_802_000_000_000
@@ -37,6 +37,16 @@ def entry(
     packet_id = n + 1 if qos else 0
     message = Message(topic, payload, qos, retain, at, packet_id, properties=properties)
     return message, [Event("thermo", "measurement", "json", at, {"n": n}, seq=k) for k in range(events)]
+
+
+def position(number: int, place: int = 0) -> int:
+    """The id of an event of the number-th message, counted from 1."""
+    return number * EVENTS_PER_MESSAGE + place
+
+
+def positions(last: int, *, first: int = 1) -> list[int]:
+    """The ids of the events of messages that give one each."""
+    return [position(number) for number in range(first, last + 1)]
 
 
 def event(id: int, received_at: int, observed_at: int | None = None) -> StoredEvent:

@@ -21,7 +21,7 @@ import typer
 from devices.broker import Mosquitto
 from gateway.__main__ import run
 from gateway.replay_cli import parse_prefix, parse_speed
-from tests.replay.filled import SECOND, T0, entry, fill
+from tests.replay.filled import SECOND, T0, entry, fill, position, positions
 from tests.replay.test_mqtt import subscriber
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +77,7 @@ def test_it_prints_a_line_of_json_for_each_event_and_then_says_how_it_went(path:
     slow, fast = amber("--speed", "100"), amber("--speed", "max")
     assert (slow.status, fast.status) == (0, 0)
     assert slow.stdout == fast.stdout
-    assert ids(slow.stdout.splitlines()) == list(range(1, 3_001))
+    assert ids(slow.stdout.splitlines()) == positions(3_000)
     said = r"replayed 3000 events in \d+\.\d s · \d+\.\d events/s · \d+\.\d×"
     assert re.fullmatch(rf"{said} · latest \d+\.\d ms behind\n", slow.stderr)
     assert re.fullmatch(rf"{said}\n", fast.stderr)
@@ -85,8 +85,8 @@ def test_it_prints_a_line_of_json_for_each_event_and_then_says_how_it_went(path:
 
 def test_filters_and_limits_choose_what_is_played(path: Path, amber: Amber) -> None:
     fill(path, (entry(n, topic=f"rooms/{n % 2}") for n in range(20)))
-    done = amber("--speed", "max", "--topic", "rooms/1", "--after", "4", "-n", "3")
-    assert ids(done.stdout.splitlines()) == [6, 8, 10]
+    done = amber("--speed", "max", "--topic", "rooms/1", "--after", str(position(4)), "-n", "3")
+    assert ids(done.stdout.splitlines()) == [position(6), position(8), position(10)]
     assert amber("--device", "nobody").stderr.startswith("replayed 0 events in 0.0 s")
 
 
@@ -102,13 +102,13 @@ def test_ctrl_c_ends_it_with_the_position_to_go_on_after(path: Path) -> None:
     with started(path) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline().startswith(b'{"id":1,')
+        assert process.stdout.readline().startswith(b'{"id":10000,')
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
         assert process.stdout.read() == b""
         said = process.stderr.read().decode()
     # The line may have been printed, and not yet counted.
-    assert re.fullmatch(r"replayed [01] events? in .* · stopped, go on with --after [01]\n", said)
+    assert re.fullmatch(r"replayed [01] events? in .* · stopped, go on with --after (0|10000)\n", said)
 
 
 @pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="only Linux lets us choose the size of a pipe")
@@ -151,7 +151,7 @@ def test_a_terminal_shows_how_far_it_is(path: Path) -> None:
             shown += chunk
         assert process.wait(20) == 0
     os.close(ours)
-    assert ids(lines) == list(range(1, 101))
+    assert ids(lines) == positions(100)
     assert "━" in shown.decode()
     assert "replayed 100 events" in shown.decode()
 
@@ -183,7 +183,7 @@ def test_ctrl_c_ends_it_towards_a_broker_too(path: Path, broker: Mosquitto) -> N
         process.send_signal(signal.SIGINT)
         said = process.stderr.read().decode()
         assert process.wait(20) == 130
-    assert re.search(r" · stopped, go on with --after [012]\n$", said)
+    assert re.search(r" · stopped, go on with --after (0|10000|20000)\n$", said)
 
 
 def test_a_broker_that_goes_away_is_told_on_one_line(path: Path, broker: Mosquitto) -> None:
@@ -194,7 +194,7 @@ def test_a_broker_that_goes_away_is_told_on_one_line(path: Path, broker: Mosquit
         broker.stop()
         said = process.stderr.read().decode()
         assert process.wait(20) == 1
-    assert re.fullmatch(r"amber: mqtt://127.0.0.1:\d+ closed .*(go on with --after 1|start again)\n", said)
+    assert re.fullmatch(r"amber: mqtt://127.0.0.1:\d+ closed .*(go on with --after 10000|start again)\n", said)
 
 
 def test_what_cannot_be_done_is_told_on_one_line(path: Path, amber: Amber) -> None:

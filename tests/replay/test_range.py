@@ -17,7 +17,7 @@ from storage.event import Rejection
 from storage.filters import Filters
 from storage.replay import Played, replay, replay_lines, replay_messages
 from storage.store import Store, StoreOptions
-from tests.replay.filled import SECOND, T0, entry, fill
+from tests.replay.filled import SECOND, T0, entry, fill, position, positions
 
 
 @pytest.fixture
@@ -41,10 +41,11 @@ def test_a_range_comes_whole_and_in_order(path: Path) -> None:
     """More than a page, with messages of no, of one and of several events, and times that go back."""
     entries = [entry(n, events=n % 3, at=T0 - n * 1_000) for n in range(6_000)]
     fill(path, entries)
-    assert event_ids(path, Filters()) == list(range(1, 6_001))
-    assert event_ids(path, Filters(after=10, until_position=5_990)) == list(range(11, 5_991))
-    assert event_ids(path, Filters(after=10), limit=5) == list(range(11, 16))
-    assert line_ids(path, Filters(after=10)) == list(range(11, 6_001))
+    every = [position(n + 1, place) for n in range(6_000) for place in range(n % 3)]
+    assert event_ids(path, Filters()) == every
+    assert event_ids(path, Filters(after=every[9], until_position=every[5_989])) == every[10:5_990]
+    assert event_ids(path, Filters(after=every[9]), limit=5) == every[10:15]
+    assert line_ids(path, Filters(after=every[9])) == every[10:]
 
 
 def test_lines_and_events_are_counted_alike(path: Path) -> None:
@@ -58,7 +59,7 @@ def test_lines_and_events_are_counted_alike(path: Path) -> None:
     asyncio.run(run())
     line_ids(path, Filters(), by_lines)
     for played in (by_events, by_lines):
-        assert (played.events, played.position) == (5_001, 5_001)
+        assert (played.events, played.position) == (5_001, position(5_001))
         assert played.log_s == pytest.approx(5.0)
         assert played.seconds > 0
 
@@ -91,7 +92,7 @@ def test_replays_of_a_growing_log_leave_nothing_out_and_repeat_nothing(
         writer.join()
         store.close()
     assert rounds > 1
-    assert seen == list(range(1, len(seen) + 1))
+    assert seen == positions(len(seen))
 
 
 def test_a_replay_ends_at_what_was_there_when_it_began(path: Path) -> None:
@@ -105,7 +106,7 @@ def test_a_replay_ends_at_what_was_there_when_it_began(path: Path) -> None:
             seen.extend(event.id for event in batch)
 
     asyncio.run(run())
-    assert seen == list(range(1, 11))
+    assert seen == positions(10)
 
 
 def test_the_pace_of_a_real_clock_is_kept(path: Path) -> None:
@@ -138,7 +139,11 @@ def test_messages_come_as_they_were_received(path: Path) -> None:
         pairs = [pair async for batch in replay_messages(path, Filters(), speed=None) for pair in batch]
         return [(event.id, message.payload, message.qos, message.retain) for event, message in pairs]
 
-    assert asyncio.run(run()) == [(1, b"\x00\xff", 2, True), (2, b"\x00\xff", 2, True), (3, b"{1}", 0, False)]
+    assert asyncio.run(run()) == [
+        (position(1), b"\x00\xff", 2, True),
+        (position(1, 1), b"\x00\xff", 2, True),
+        (position(3), b"{1}", 0, False),
+    ]
 
 
 def test_one_can_stop_in_the_middle(path: Path) -> None:
@@ -148,11 +153,11 @@ def test_one_can_stop_in_the_middle(path: Path) -> None:
     async def run() -> int:
         async with aclosing(replay(path, Filters(), speed=20)) as batches:
             async for batch in batches:
-                if batch[0].id > 1:
+                if batch[0].id > position(1):
                     return batch[0].id
         raise AssertionError("it ended")
 
-    assert asyncio.run(run()) == 2
+    assert asyncio.run(run()) == position(2)
 
 
 def test_a_cancelled_replay_ends_at_once(path: Path) -> None:
@@ -175,7 +180,7 @@ def test_a_cancelled_replay_ends_at_once(path: Path) -> None:
             await following
 
     asyncio.run(run())
-    assert seen == [1]
+    assert seen == positions(1)
 
 
 def test_a_store_that_is_not_there_is_named(path: Path) -> None:

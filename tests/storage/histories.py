@@ -11,8 +11,23 @@ from typing import Self
 import msgspec
 
 from storage import segments
-from storage.event import Entry, Event, Kind, Message, Outcome, Properties, Rejection, StoredEvent
+from storage.engine import sqlite
+from storage.event import (
+    EVENTS_PER_MESSAGE,
+    Detail,
+    Entry,
+    Event,
+    Kind,
+    Location,
+    Message,
+    Outcome,
+    Properties,
+    Rejection,
+    StoredEvent,
+)
 from storage.history import StoredRejection
+from storage.replacing import Replaced
+from storage.segment import Segment
 from storage.store import Store, StoreOptions
 from storage.writer import Writer
 
@@ -28,6 +43,11 @@ TOPICS = ("a", "a/b", "a/b/c", "a/", "/a", "a//c", "$SYS/a", "$SYS", "b/*", "b/x
 KINDS: tuple[Kind, ...] = ("measurement", "state", "event")
 READINGS = ("temperature", "a.b", "$", 'say "hi"', "back\\slash", "tab\t", "", "ü", 'x","temperature', "nul\0", "temp")
 UNITS = {"temperature": "Cel", 'say "hi"': "1", "a.b": "%", "": "m"}
+DETAILS = (
+    Detail(via="gateway-1", boot="7"),
+    Detail(vendor_type='say "STATE"', source_id="ü", historical=True),
+    Detail(quality={"temperature": "bad", "": "stale"}, location=Location(46.95, 7.44, accuracy_m=5.0)),
+)
 
 
 class History:
@@ -38,7 +58,9 @@ class History:
         self.events: list[StoredEvent] = []
         self.messages: list[Message] = []
         self.rejections: list[StoredRejection] = []
-        self.writer = Writer(path, StoreOptions(segment_events=segment_events, free_floor_bytes=0))
+        self.outcomes: dict[int, Outcome] = {}
+        self._options = StoreOptions(segment_events=segment_events, free_floor_bytes=0)
+        self.writer = Writer(path, self._options)
 
     def __enter__(self) -> Self:
         return self
@@ -54,52 +76,116 @@ class History:
         for message, outcome in entries:
             self._note(message, outcome)
 
+    @property
+    def position(self) -> int:
+        """The id of the last event."""
+        return self.events[-1].id if self.events else 0
+
     def index_now(self) -> None:
         """Bring the open segment's index up to its last event, as the writer does after many more."""
 
         def job(store: Store) -> None:
-            store.segment = segments.index_run(store.connection, store.segment, store.event_id)
-            store.connection.commit()
+            with store._transaction():
+                store.segment = segments.index_run(store.connection, store.segment, store.message_id)
 
         self.writer.submit(job).result()
 
+    def replace(self, outcomes: Sequence[tuple[int, Outcome]]) -> Replaced:
+        """Exchange outcomes as the gateway does, and note them."""
+        replaced = self.writer.submit(lambda store: store.replace(outcomes)).result()
+        self.note_replaced(outcomes)
+        return replaced
+
+    def note_replaced(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        """Note what somebody else has exchanged. The ids of rejections are as if each had been one from the start."""
+        self.outcomes.update(outcomes)
+        self.events.clear()
+        self.rejections.clear()
+        for message_id, outcome in self.outcomes.items():
+            self._note_outcome(message_id, outcome)
+
+    def reopen(self) -> None:
+        self.writer.stop()
+        self.writer = Writer(self.path, self._options)
+
     def _note(self, message: Message, outcome: Outcome) -> None:
         self.messages.append(message)
-        message_id = len(self.messages)
+        self.outcomes[len(self.messages)] = outcome
+        self._note_outcome(len(self.messages), outcome)
+
+    def _note_outcome(self, message_id: int, outcome: Outcome) -> None:
+        message = self.messages[message_id - 1]
         if isinstance(outcome, Rejection):
-            self.rejections.append(
-                StoredRejection(
-                    id=len(self.rejections) + 1,
-                    message_id=message_id,
-                    reason=outcome.reason,
-                    format=outcome.format,
-                    topic=message.topic,
-                    received_at=message.received_at,
-                    qos=message.qos,
-                    retain=message.retain,
-                    payload=message.payload,
-                )
-            )
+            self.rejections.append(stored_rejection(len(self.rejections) + 1, message_id, message, outcome))
             return
-        for event in outcome:
-            self.events.append(
-                StoredEvent(
-                    id=len(self.events) + 1,
-                    message_id=message_id,
-                    device=event.device,
-                    kind=event.kind,
-                    observed_at=event.observed_at,
-                    received_at=message.received_at,
-                    from_device=event.from_device,
-                    topic=message.topic,
-                    format=event.format,
-                    qos=message.qos,
-                    retain=message.retain,
-                    seq=event.seq,
-                    readings=msgspec.json.encode(event.readings).decode(),
-                    units=dict(sorted((event.units or {}).items())),
-                )
-            )
+        for place, event in enumerate(outcome):
+            self.events.append(stored_event(message_id * EVENTS_PER_MESSAGE + place, message_id, message, event))
+
+
+def stored_rejection(id: int, message_id: int, message: Message, rejection: Rejection) -> StoredRejection:
+    return StoredRejection(
+        id=id,
+        message_id=message_id,
+        reason=rejection.reason,
+        format=rejection.format,
+        topic=message.topic,
+        received_at=message.received_at,
+        qos=message.qos,
+        retain=message.retain,
+        payload=message.payload,
+    )
+
+
+def stored_event(id: int, message_id: int, message: Message, event: Event) -> StoredEvent:
+    return StoredEvent(
+        id=id,
+        message_id=message_id,
+        device=event.device,
+        kind=event.kind,
+        observed_at=event.observed_at,
+        received_at=message.received_at,
+        from_device=event.from_device,
+        topic=message.topic,
+        format=event.format,
+        qos=message.qos,
+        retain=message.retain,
+        seq=event.seq,
+        readings=msgspec.json.encode(event.readings).decode(),
+        units=dict(sorted((event.units or {}).items())),
+        detail=None if event.detail is None else msgspec.json.encode(event.detail).decode(),
+    )
+
+
+def check(path: Path) -> None:
+    """What the catalog and the indexes say of the segments is what is in them."""
+    connection = sqlite.connect(path)
+    segments = [Segment(*row) for row in connection.execute(f"SELECT {COLUMNS} FROM segments ORDER BY id")]
+    for segment in segments:
+        n, indexed_to = segment.id, segment.indexed_to
+        index = connection.execute(f"SELECT * FROM event_index_{n}").fetchall()
+        wanted = "SELECT device_id, observed_at, id FROM events_{} WHERE id <= {} ORDER BY 1, 2, 3"
+        assert index == connection.execute(wanted.format(n, indexed_to)).fetchall()
+        assert segment.events == len(index)
+        rejected = f"SELECT count(*) FROM rejections JOIN messages_{n} AS m ON m.id = message_id WHERE m.id <= ?"
+        assert segment.rejections == connection.execute(rejected, (indexed_to // EVENTS_PER_MESSAGE,)).fetchone()[0]
+        times = (
+            f"SELECT observed_at, received_at FROM events_{n} AS e JOIN messages_{n} AS m ON m.id = e.id / ?"
+            " WHERE e.id <= ?"
+        )
+        for observed_at, received_at in connection.execute(times, (EVENTS_PER_MESSAGE, indexed_to)):
+            assert segment.observed_from is not None
+            assert segment.observed_to is not None
+            assert segment.received_from is not None
+            assert segment.received_to is not None
+            assert segment.observed_from <= observed_at <= segment.observed_to
+            assert segment.received_from <= received_at <= segment.received_to
+        stray = f"SELECT count(*) FROM events_{n} WHERE id / ? NOT IN (SELECT id FROM messages_{n})"
+        assert connection.execute(stray, (EVENTS_PER_MESSAGE,)).fetchone() == (0,)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+COLUMNS = ", ".join(Segment.__struct_fields__)
 
 
 def message(topic: str = "t", payload: bytes = b"", received_at: int = NOON) -> Message:
@@ -123,9 +209,13 @@ def _entry(random: random.Random, number: int) -> Entry:
         packet_id=random.randrange(65536),
         properties=properties,
     )
+    return message, outcome(random, received_at)
+
+
+def outcome(random: random.Random, received_at: int) -> Outcome:
     if random.random() < 0.1:
-        return message, Rejection(random.choice(("it is empty", 'not JSON: "x"')), random.choice(("", "json")))
-    return message, [_event(random, received_at) for _ in range(random.choice((0, 1, 1, 1, 1, 3)))]
+        return Rejection(random.choice(("it is empty", 'not JSON: "x"')), random.choice(("", "json")))
+    return [_event(random, received_at) for _ in range(random.choice((0, 1, 1, 1, 1, 3)))]
 
 
 def _event(random: random.Random, received_at: int) -> Event:
@@ -148,4 +238,5 @@ def _event(random: random.Random, received_at: int) -> Event:
         from_device=random.random() < 0.7,
         seq=random.choice((None, 0, 17, -(2**63))),
         units=units or None,
+        detail=random.choice(DETAILS) if random.random() < 0.2 else None,
     )

@@ -12,7 +12,7 @@ import pytest
 from storage import migrations, segments
 from storage.engine import open_writer, sqlite
 from storage.errors import StoreBusy, StoreDamaged, StoreError
-from storage.event import Entry, Event, Message, Properties, Rejection
+from storage.event import EVENTS_PER_MESSAGE, Detail, Entry, Event, Message, Properties, Rejection
 from storage.store import Store, StoreOptions
 from storage.writer import Writer
 
@@ -59,13 +59,20 @@ def test_what_is_appended_can_be_read_under_readable_names(store: Store, path: P
         properties=Properties(user=(("site", "north"),)),
     )
     done = store.append([(message, [Event("d", "state", "json", -1, {"open": True}, from_device=True)])], 1)
-    assert (done.messages, done.events, done.rejections, done.position) == (1, 1, 0, 1)
+    assert (done.messages, done.events, done.rejections, done.position) == (1, 1, 0, EVENTS_PER_MESSAGE)
     assert rows(path, "SELECT * FROM messages") == [
         (1, "a/b", "2025-11-22T09:00:00.000001Z", 2, 1, '{"user":[["site","north"]]}', b"\x00\xff")
     ]
     assert rows(path, "SELECT device, kind, time_source, topic, format, seq, readings FROM events") == [
         ("d", "state", "device", "a/b", "json", None, '{"open":true}')
     ]
+
+
+def test_an_append_tells_the_position_of_its_last_event(store: Store) -> None:
+    told = entry(1, detail=Detail(via="gateway"))
+    for n, last in enumerate((entry(0), told, (entry(2)[0], []), (entry(3)[0], Rejection("empty")))):
+        done = store.append([entry(0), told, entry(0), last], 1)
+        assert done.position == (4 * n + (4 if n < 2 else 3)) * EVENTS_PER_MESSAGE
 
 
 def test_a_message_that_nobody_could_read_is_kept_with_the_reason(store: Store, path: Path) -> None:
@@ -75,13 +82,15 @@ def test_a_message_that_nobody_could_read_is_kept_with_the_reason(store: Store, 
     assert rows(path, "SELECT message_id, format, reason FROM rejections") == [(1, "json", "it is empty")]
 
 
-def test_ids_are_dense_and_go_on_after_a_restart(path: Path) -> None:
+def test_ids_tell_the_message_and_go_on_after_a_restart(path: Path) -> None:
     options = StoreOptions(segment_events=10, free_floor_bytes=0)
     for start in (0, 25):
         store = Store(path, options)
         store.append([entry(n) for n in range(start, start + 25)], 1)
         store.close()
-    assert rows(path, "SELECT id, seq FROM events ORDER BY id") == [(n + 1, n) for n in range(50)]
+    assert rows(path, "SELECT id, seq FROM events ORDER BY id") == [
+        ((n + 1) * EVENTS_PER_MESSAGE, n) for n in range(50)
+    ]
 
 
 def test_a_segment_ends_when_it_is_full_and_knows_its_bounds(store: Store, path: Path) -> None:
@@ -89,8 +98,8 @@ def test_a_segment_ends_when_it_is_full_and_knows_its_bounds(store: Store, path:
         store.append([entry(n, device=f"d{n % 7}") for n in range(start, start + 20)], 1)
     columns = "id, first_event_id, indexed_to, received_from, received_to, observed_from, observed_to"
     assert rows(path, f"SELECT {columns} FROM segments WHERE sealed_at IS NOT NULL") == [
-        (1, 1, 100, NOW, NOW + 99, NOW - 99, NOW),
-        (2, 101, 200, NOW + 100, NOW + 199, NOW - 199, NOW - 100),
+        (1, EVENTS_PER_MESSAGE, 101 * EVENTS_PER_MESSAGE - 1, NOW, NOW + 99, NOW - 99, NOW),
+        (2, 101 * EVENTS_PER_MESSAGE, 201 * EVENTS_PER_MESSAGE - 1, NOW + 100, NOW + 199, NOW - 199, NOW - 100),
     ]
     for segment in (1, 2):
         wanted = rows(path, f"SELECT device_id, observed_at, id FROM events_{segment} ORDER BY 1, 2, 3")
@@ -102,11 +111,11 @@ def test_the_index_follows_in_runs(path: Path) -> None:
     store = Store(path, StoreOptions(free_floor_bytes=0))
     run = segments.INDEX_RUN_EVENTS
     store.append([entry(n) for n in range(run - 1)], 1)
-    assert rows(path, "SELECT indexed_to FROM segments") == [(0,)]
+    assert rows(path, "SELECT indexed_to FROM segments") == [(EVENTS_PER_MESSAGE - 1,)]
     store.append([entry(run - 1)], 1)
     store.append([entry(run)], 1)
     store.close()
-    assert rows(path, "SELECT indexed_to FROM segments") == [(run,)]
+    assert rows(path, "SELECT indexed_to, events FROM segments") == [((run + 1) * EVENTS_PER_MESSAGE - 1, run)]
     assert rows(path, "SELECT count(*) FROM event_index_1") == [(run,)]
 
 
@@ -244,23 +253,23 @@ def test_the_settings_that_the_promise_rests_on_hold(store: Store) -> None:
 def test_a_migration_that_fails_half_way_leaves_the_store_as_it_was(path: Path) -> None:
     Store(path, StoreOptions(free_floor_bytes=0)).close()
 
-    def second(_: object) -> None:
+    def third(_: object) -> None:
         connection.exec_driver_sql("ALTER TABLE devices ADD COLUMN site TEXT")
 
-    def third(_: object) -> None:
+    def fourth(_: object) -> None:
         raise KeyboardInterrupt
 
     connection = open_writer(path)
     try:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         with pytest.raises(KeyboardInterrupt):
-            migrations.bring_up_to_date(connection, {1: second, 2: third}, wanted=3)
+            migrations.bring_up_to_date(connection, {2: third, 3: fourth}, wanted=4)
         connection.rollback()
-        assert connection.exec_driver_sql("PRAGMA user_version").scalar() == 1
+        assert connection.exec_driver_sql("PRAGMA user_version").scalar() == 2
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        migrations.bring_up_to_date(connection, {1: second, 2: lambda _: None}, wanted=3)
+        migrations.bring_up_to_date(connection, {2: third, 3: lambda _: None}, wanted=4)
         connection.commit()
-        assert connection.exec_driver_sql("PRAGMA user_version").scalar() == 3
+        assert connection.exec_driver_sql("PRAGMA user_version").scalar() == 4
         assert connection.exec_driver_sql("SELECT site FROM devices").all() == []
     finally:
         connection.close()

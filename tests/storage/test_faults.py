@@ -14,6 +14,7 @@ import pytest
 
 from storage.engine import sqlite
 from storage.errors import StoreBusy, StoreDamaged, StoreError, StoreFull
+from storage.event import EVENTS_PER_MESSAGE
 from storage.store import Committed, StoreOptions
 from storage.writer import Writer
 from tests.storage.test_append import entry, rows
@@ -51,7 +52,7 @@ def test_a_held_write_lock_is_waited_out(tmp_path: Path, caplog: pytest.LogCaptu
         assert "locked by another program" in wait_for_trouble(writer, future, StoreBusy)
         other.execute("ROLLBACK")
         other.close()
-        assert future.result().position == 2
+        assert future.result().position == 2 * EVENTS_PER_MESSAGE
         assert writer.trouble is None
     assert stored(path) == [0, 1]
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]

@@ -60,8 +60,8 @@ FILTERS = st.builds(
     since=st.none() | TIMES,
     until=st.none() | TIMES,
     clock=st.sampled_from(("received", "observed")),
-    after=st.just(0) | st.integers(0, 800),
-    until_position=st.none() | st.integers(0, 900),
+    after=st.just(0) | st.integers(0, 7_500_000),
+    until_position=st.none() | st.integers(0, 8_000_000),
 )
 
 
@@ -134,7 +134,7 @@ def test_the_store_under_test_has_all_that_makes_reading_hard(history: History) 
     assert len(rows) >= 4
     assert all(sealed_at for _, _, sealed_at in rows[:-1])
     first, indexed_to, _ = rows[-1]
-    assert first <= indexed_to < len(history.events)
+    assert first <= indexed_to < history.position
 
 
 def test_each_name_and_each_wildcard_finds_what_it_means(history: History) -> None:
@@ -232,7 +232,7 @@ def test_a_walk_ends_where_the_log_ended_when_it_began(new_history: History) -> 
         first = next(pages)
         new_history.append(entries(random, 50, 50))
         assert len(first) + sum(map(len, pages)) == count
-        assert reader.position() == len(new_history.events)
+        assert reader.position() == new_history.position
 
 
 def test_dropped_segments_are_passed_over(new_history: History) -> None:
@@ -248,7 +248,7 @@ def test_dropped_segments_are_passed_over(new_history: History) -> None:
             assert list(chain(head, *walk)) == head + left
         assert list(chain(*reader.pages(newest_first=True))) == [e for e in new_history.events if e.id >= kept][::-1]
         status = reader.status()
-        assert status.events == len(new_history.events) - kept + 1
+        assert status.events == sum(event.id >= kept for event in new_history.events)
         assert {device.device for device in reader.devices()} == {event.device for event in new_history.events}
 
 
@@ -332,9 +332,9 @@ def test_many_devices_are_read_in_blocks(new_history: History) -> None:
 def test_a_status_tells_how_much_there_is(history: History) -> None:
     with Reader(history.path) as reader:
         status = reader.status()
-        assert reader.position() == len(history.events)
+        assert reader.position() == history.position
     assert (status.messages, status.events) == (len(history.messages), len(history.events))
-    assert (status.rejections, status.position) == (len(history.rejections), len(history.events))
+    assert (status.rejections, status.position) == (len(history.rejections), history.position)
     assert status.devices == len({event.device for event in history.events})
     assert status.topics == len({message.topic for message in history.messages})
     assert status.first_received_at == history.messages[0].received_at

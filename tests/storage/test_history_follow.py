@@ -15,14 +15,14 @@ from random import Random
 import pytest
 
 from storage.errors import StoreGone
-from storage.event import Event, Message, Rejection, StoredEvent
+from storage.event import EVENTS_PER_MESSAGE, Event, Message, Rejection, StoredEvent
 from storage.history import Filters, Reader
 from tests.storage.histories import DEVICES, NOON, ROOT, History, entries, message
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from storage.event import Event, Message
+from storage.event import EVENTS_PER_MESSAGE, Event, Message
 from storage.store import StoreOptions
 from storage.writer import Writer
 
@@ -54,7 +54,7 @@ def test_a_commit_of_another_process_is_seen_within_100_ms(new_history: History)
         assert writer.stdin
         assert writer.stdout
         writer.stdout.readline()
-        follower = reader.follower(Filters(devices=("d",), after=len(new_history.events)))
+        follower = reader.follower(Filters(devices=("d",), after=new_history.position))
         pages = follower.pages()
         for _ in range(count):
             print(file=writer.stdin, flush=True)
@@ -112,12 +112,12 @@ def test_new_names_are_found_by_filters_while_following(new_history: History) ->
     new_history.append([told("other", {"x": 1})])
     with Reader(new_history.path) as reader:
         pages = reader.follow(Filters(devices=("late-*",), topics=("new/#",), readings=("y",)))
-        with_units = reader.follow(Filters(devices=("late-1",), after=1))
+        with_units = reader.follow(Filters(devices=("late-1",), after=EVENTS_PER_MESSAGE))
         new_history.append([told("late-1", {"y": 1}, topic="new/a"), told("late-1", {"x": 1}, topic="new/a")])
-        assert [event.id for event in next(pages)] == [2]
+        assert [event.id for event in next(pages)] == [2 * EVENTS_PER_MESSAGE]
         assert [event.units for event in next(with_units)] == [{}, {}]
         new_history.append([told("late-1", {"y": 1, "z": 2}, topic="new/b", units={"z": "Cel"})])
-        assert [event.id for event in next(pages)] == [4]
+        assert [event.id for event in next(pages)] == [4 * EVENTS_PER_MESSAGE]
         assert [event.units for event in next(with_units)] == [{"z": "Cel"}]
 
 
@@ -132,7 +132,7 @@ def told(
 def test_following_begins_with_the_last_that_match(history: History, device: str | None, last: int) -> None:
     matching = [event for event in history.events if device in (None, event.device)]
     with Reader(history.path) as reader:
-        filters = Filters(devices=(device,) if device else (), until_position=len(history.events))
+        filters = Filters(devices=(device,) if device else (), until_position=history.position)
         seen = list(chain(*reader.follower(filters, last=last).pages(page_events=7)))
     assert seen == matching[len(matching) - min(last, len(matching)) :]
 
@@ -140,12 +140,12 @@ def test_following_begins_with_the_last_that_match(history: History, device: str
 def test_following_ends_at_a_position_that_is_yet_to_come(new_history: History) -> None:
     random = Random(5)
     new_history.append(entries(random, 50))
-    end = len(new_history.events) + 10
+    end = 60 * EVENTS_PER_MESSAGE
     with Reader(new_history.path) as reader:
         pages = reader.follow(Filters(until_position=end))
         seen = next(pages)
         new_history.append(entries(random, 50, 50))
-        assert list(chain(seen, *pages)) == new_history.events[:end]
+        assert list(chain(seen, *pages)) == [event for event in new_history.events if event.id <= end]
 
 
 def test_an_event_loop_can_follow(new_history: History) -> None:
@@ -186,7 +186,7 @@ def test_following_in_an_event_loop_can_be_cancelled_at_any_time(history: Histor
 
 
 def test_lines_and_messages_can_be_followed(history: History) -> None:
-    filters = Filters(until_position=len(history.events))
+    filters = Filters(until_position=history.position)
     with Reader(history.path) as reader:
         assert list(chain(*reader.line_follower(filters).pages())) == list(chain(*reader.line_pages()))
         assert list(chain(*reader.message_follower(filters).pages())) == list(chain(*reader.message_pages()))
@@ -212,7 +212,7 @@ def test_a_store_that_is_replaced_ends_following_with_an_error(*, new_history: H
 def test_an_idle_follower_asks_little_of_the_machine(history: History) -> None:
     stop = threading.Event()
     with Reader(history.path) as reader:
-        pages = reader.follow(Filters(after=len(history.events)), stop=stop)
+        pages = reader.follow(Filters(after=history.position), stop=stop)
         threading.Timer(1, stop.set).start()
         begun = time.process_time()
         assert list(pages) == []

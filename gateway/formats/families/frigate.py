@@ -128,6 +128,8 @@ def _value(message: Message, body: Body, prefix: str, path: list[str]) -> list[E
     order = path[-1] == "set" or path[-1] in _ORDERS
     if path[-1] == "set":
         path = path[:-1]
+    if not path:
+        return None
     own = len(path) == 1 or path[0] in ("profile", "notifications")
     device, names = (prefix, path) if own else (path[0], path[1:])
     name, via = ".".join(names), None if own else prefix

@@ -33,7 +33,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     try:
         root, name = _Document(body.options).parsed(payload)
     except expat.ExpatError as fault:
-        if opening[1] is None or b"</%b" % opening[1] in payload or b"/>" in payload:
+        if opening[1] is None or b"</" in payload or b"/>" in payload:
             raise Unreadable(f"not well-formed XML: {fault}") from None
         return None  # `<unknown>` is text
     return json.events(_with_devices(root) if isinstance(root, dict) else {name: root}, message, body, NAME)

@@ -1,0 +1,120 @@
+"""Exchanges outcomes in a store that a gateway may be writing. Never adds a message, and never holds the file for long.
+
+New outcomes are gathered in memory, in tables of this connection's own, and exchanged a segment or less at a time, each
+time in one transaction. A run that is killed leaves exchanged what it has exchanged, and nothing else behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby, islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from storage import engine, segments
+from storage.errors import StoreError
+from storage.event import Outcome, Rejection
+from storage.replacing import Replaced, Stage, total
+from storage.store import StoreOptions, storable_outcome
+
+EXCHANGED_EVENTS = 50_000
+"""Events in one transaction: the gateway waits for it, and shows nothing of that in less than two seconds."""
+
+STAGED_MESSAGES = 500
+
+PATIENCE_MS = 60_000
+"""The gateway's transactions may follow each other closely."""
+
+
+class Rewriter:
+    """A store open for exchanging outcomes; one at a time has it. Raises StoreError."""
+
+    def __init__(self, path: Path, options: StoreOptions | None = None) -> None:
+        self.path = path
+        self.replaced = Replaced()
+        self._options = options or StoreOptions()
+        self._segment: int | None = None
+        self._last_message_id = 0
+        self._events = 0
+        engine.open_reader(path).close()  # it must be there
+        self._lock = engine.Lock(path, "`amber reprocess`", ".reprocess")
+        try:
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let go; what is staged is not exchanged by that."""
+        self._connection.close()
+        self._lock.release()
+
+    def stage(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        """Add new outcomes, by message id, best in the order of the messages; exchanges when enough are gathered."""
+        with engine.translated(self.path):
+            firsts = {segment.first_message_id: segment.id for segment in segments.present(self._connection)}
+
+        def segment_of(message_id: int) -> int | None:
+            return next((id for first, id in reversed(firsts.items()) if first <= message_id), None)
+
+        for segment, part in groupby(dict(outcomes).items(), lambda outcome: segment_of(outcome[0])):
+            while chunk := list(islice(part, STAGED_MESSAGES)):
+                if segment is not None:  # else retention has dropped it
+                    self._put(segment, [(message_id, storable_outcome(outcome)) for message_id, outcome in chunk])
+
+    def exchange(self) -> Replaced:
+        """Put what is staged in place; what that has changed."""
+        if self._segment is None:
+            return Replaced()
+        engine.see_room(self.path, self._options.free_floor_bytes)
+        replaced = Replaced()
+        with engine.translated(self.path):
+            before = segments.find(self._connection, self._segment)
+            if before is not None:
+                self._stage.narrow(before)
+            empty = self._stage.empty
+        if not empty:
+            with engine.transaction(self._connection, self.path):
+                segment = segments.find(self._connection, self._segment)
+                if segment is not None:
+                    replaced = self._stage.exchange(segment)
+        self._clear()
+        self.replaced = total((self.replaced, replaced))
+        return replaced
+
+    def _open(self) -> None:
+        self._connection = engine.open_writer(self.path)
+        try:
+            with engine.translated(self.path):
+                self._check_version()
+                self._connection.exec_driver_sql(f"PRAGMA busy_timeout={PATIENCE_MS}")
+                self._stage = Stage(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _check_version(self) -> None:
+        if self._connection.exec_driver_sql("PRAGMA user_version").scalar_one() != engine.SCHEMA_VERSION:
+            raise StoreError(f"{self.path} was written by an older Amber: `amber run` brings it up to date")
+
+    def _put(self, segment: int, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        ids = [message_id for message_id, _ in outcomes]
+        if self._segment not in (None, segment) or min(ids) <= self._last_message_id:
+            self.exchange()
+        with engine.translated(self.path):
+            self._stage.put(outcomes)
+        self._segment, self._last_message_id = segment, max(ids)
+        self._events += sum(1 if isinstance(outcome, Rejection) else len(outcome) for _, outcome in outcomes)
+        if self._events >= EXCHANGED_EVENTS:
+            self.exchange()
+
+    def _clear(self) -> None:
+        with engine.translated(self.path):
+            self._stage.clear()
+        self._segment, self._last_message_id, self._events = None, 0, 0
