@@ -52,13 +52,16 @@ class Roles(NamedTuple):
     units: tuple[str, ...]
 
 
+_NO_ROLES = Roles((), (), (), (), ())
+
+
 def roles(keys: Iterable[str]) -> Roles:
-    found: list[list[tuple[int, str]]] = [[], [], [], [], []]
-    for key in keys:
-        ranked = _RANKS.get(squeezed(key))
-        if ranked:
-            found[ranked[0]].append((ranked[1], key))
-    return Roles(*(tuple(key for _, key in sorted(role, key=_rank)) for role in found))
+    ranked = [(*found, key) for key in keys if (found := _RANKS.get(squeezed(key)))]
+    if not ranked:
+        return _NO_ROLES
+    if len(ranked) > 1:
+        ranked.sort(key=_rank)  # two spellings of one key stay in their order
+    return Roles(*(tuple([key for role, _, key in ranked if role == wanted]) for wanted in range(5)))
 
 
 def squeezed(key: str) -> str:
@@ -77,5 +80,5 @@ def _squeezed(key: str) -> str:
     return key.translate(_DROPPED).lower()
 
 
-def _rank(entry: tuple[int, str]) -> int:
-    return entry[0]
+def _rank(entry: tuple[int, int, str]) -> int:
+    return entry[1]

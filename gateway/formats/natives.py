@@ -1,4 +1,4 @@
-"""Makes JSON of what CBOR and MessagePack decode to: names of any type to text, bytes to hexadecimal digits."""
+"""Makes JSON of what CBOR and MessagePack decode to: names and bytes become text."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from gateway.formats.body import Json
 from gateway.formats.format import Unreadable
 from gateway.formats.options import Options
 from gateway.formats.values import fits_double
+
+_PLAIN = (str, int, float)  # and bool, which is an int
 
 
 class Natives:
@@ -33,7 +35,7 @@ class Natives:
         self._entries += 1
         if self._entries > self._options.entries:
             raise Unreadable(f"more than {self._options.entries} keys and elements (entries)")
-        if isinstance(node, (bool, int, float, str)) or node is None:
+        if node is None or isinstance(node, _PLAIN):
             return node
         if depth > self._options.depth:
             raise Unreadable(f"nested deeper than {self._options.depth} levels (depth)")
@@ -65,7 +67,7 @@ def _scalar(node: object) -> Json:
     if isinstance(node, (bool, int, float)) or node is None:
         return node
     if isinstance(node, (bytes, bytearray)):
-        return node.hex()
+        return _text(bytes(node))
     if isinstance(node, msgspec.msgpack.Ext):
         return bytes(node.data).hex()
     if isinstance(node, datetime):
@@ -77,6 +79,15 @@ def _scalar(node: object) -> Json:
     if isinstance(node, cbor2.CBORSimpleValue):
         return node.value
     return None if node is cbor2.undefined else str(node)
+
+
+def _text(node: bytes) -> str:
+    """The text that bytes hold, for C programs send it so; else their hexadecimal digits."""
+    try:
+        text = node.decode()
+    except UnicodeDecodeError:
+        return node.hex()
+    return text if text.isprintable() and text else node.hex()
 
 
 def _number(node: Decimal | Fraction) -> float:

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from functools import cache
 from types import FrameType
 
 from gateway.formats.body import Body
@@ -21,6 +22,10 @@ OVERRUNS = 3
 ASIDE_S = 60.0
 
 
+_MAIN_THREAD = threading.main_thread().ident
+_setitimer, _ITIMER_REAL = signal.setitimer, signal.ITIMER_REAL
+
+
 class TooSlow(BaseException):
     """Raised in the middle of a reader. No Exception: a plugin that catches these must end all the same."""
 
@@ -30,6 +35,7 @@ class Patience:
 
     def __init__(self, message_ms: int) -> None:
         self._seconds = message_ms / 1_000
+        self._timing = False
         self._overruns: dict[Format, int] = {}
         self._aside: dict[Format, float] = {}
 
@@ -39,7 +45,7 @@ class Patience:
             if time.monotonic() < until:
                 raise Unreadable(f"the format took over {self._seconds:g} s {OVERRUNS} times, and is set aside")
             del self._aside[row]
-        if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0]:
+        if self._timing or threading.get_ident() != _MAIN_THREAD:  # a message within one shares its time
             return row.read(message, body)
         try:
             return self._timed(row, message, body)
@@ -51,20 +57,28 @@ class Patience:
             raise Unreadable(f"the format took over {self._seconds:g} s for one message (message_ms)") from None
 
     def _timed(self, row: Format, message: Message, body: Body) -> Sequence[Event] | None:
-        if signal.getsignal(signal.SIGALRM) is not _ring:
-            signal.signal(signal.SIGALRM, _ring)
+        _listen()
+        self._timing = True
         try:
-            signal.setitimer(signal.ITIMER_REAL, self._seconds)
+            _setitimer(_ITIMER_REAL, self._seconds)
             try:
                 events = row.read(message, body)
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                _setitimer(_ITIMER_REAL, 0)
         except TooSlow:
-            signal.setitimer(signal.ITIMER_REAL, 0)  # it may have rung in the line that was to silence it
+            _setitimer(_ITIMER_REAL, 0)  # it may have rung in the line that was to silence it
             raise
+        finally:
+            self._timing = False
         if self._overruns:
             self._overruns.pop(row, None)
         return events
+
+
+@cache
+def _listen() -> None:
+    """Once in the process: asking for the handler anew costs more than all the rest."""
+    signal.signal(signal.SIGALRM, _ring)
 
 
 def _ring(_number: int, _frame: FrameType | None) -> None:

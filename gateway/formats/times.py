@@ -7,7 +7,7 @@ from datetime import datetime, tzinfo
 
 from gateway.formats.options import Options
 
-_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,12})?")
+_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,30})?")
 
 
 def believed(stamp: object, received_at: int, options: Options) -> int | None:

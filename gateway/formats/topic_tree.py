@@ -79,8 +79,8 @@ def _walk(node: _Node[T], levels: Sequence[str], at: int, start: int = 0) -> Ite
     hidden = at == start and levels[at].startswith("$")
     if not hidden:
         yield from node.goes_on
-        if (below := node.below.get("+")) is not None:
-            yield from _walk(below, levels, at + 1, start)
+        if (wild := node.below.get("+")) is not None:
+            yield from _walk(wild, levels, at + 1, start)
     for below in _next(node, levels[at]):
         yield from _walk(below, levels, at + 1, start)
 
@@ -92,8 +92,7 @@ def _walk_back(node: _Node[T], levels: Sequence[str], at: int) -> Iterator[T]:
     for below in _next(node, levels[at]):
         yield from below.goes_on
         yield from _walk_back(below, levels, at - 1)
-    below = node.below.get("+")
-    if below is not None:
+    if (wild := node.below.get("+")) is not None:
         if not levels[at].startswith("$"):
-            yield from below.goes_on
-        yield from _walk_back(below, levels, at - 1)
+            yield from wild.goes_on
+        yield from _walk_back(wild, levels, at - 1)

@@ -12,9 +12,9 @@ COMMAND_WORDS = frozenset({"set", "get", "cmd", "cmnd", "command", "commands"})
 """Levels at the end that mark an order to a device, which a wildcard subscription sees as well."""
 
 _NAMELESS = """
-attributes attrs binary_sensor cbor csv data device devices iot json me measurement measurements message messages metrics
-mqtt msgpack notify payload properties raw reading readings report reported rx sensor sensors tele telemetry tx up update uplink
-v1 v2 v3 val value values xml
+attributes attrs binary_sensor cbor csv data device devices iot json me measurement measurements message messages
+metrics mqtt msgpack notify payload properties raw reading readings report reported rx sensor sensors tele telemetry
+tx up update uplink v1 v2 v3 val value values xml
 """
 _TELLING = "availability available event events heartbeat info lwt online stat state states status"
 NAMELESS_WORDS = frozenset(_NAMELESS.split())

@@ -74,6 +74,8 @@ def tells_presence(name: str, value: Value) -> bool:
 
 def position(readings: Mapping[str, Value]) -> tuple[str, str] | None:
     """The names of a latitude and the longitude beside it, where both are there and on the globe."""
+    if "lat" not in "\n".join(readings).lower():
+        return None
     latitudes = {path: name for name, path, last in map(_parted, readings) if last in LATITUDES}
     if not latitudes:
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from gateway.formats import Formats
-from gateway.formats.families import sparkplug
 from storage.event import Event, Fact, Outcome, Rejection
 from tests.formats import wire
 from tests.formats.messages import NOW, message

@@ -1,4 +1,4 @@
-"""A payload that gzip, zlib, Zstandard, bzip2 or xz packed, told by its magic (RFC 1952, 1950, 8878); also in Base64."""
+"""A payload that gzip, zlib, Zstandard, bzip2 or xz packed, told by its magic (RFC 1952, 1950, 8878); and in Base64."""
 
 from __future__ import annotations
 

@@ -433,7 +433,8 @@ def _host(message: Message, body: Body) -> Sequence[Event] | None:
 
 
 def _put_metric(draft: Draft, name: str, metric: _Metric, births: Births, depth: int = 1) -> None:
-    unit, quality = births.unit(name), cast("Quality | None", "uncertain" if _is_unknown(name, metric) else None)
+    unit = births.unit(name)
+    quality: Quality | None = "uncertain" if _is_unknown(name, metric) else None
     source: UnitSource = "learned"
     if metric.HasField("properties"):
         quality = _quality(metric.properties) or quality
