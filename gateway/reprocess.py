@@ -159,8 +159,14 @@ def _same_event(old: StoredEvent, new: Event) -> bool:
         and (old.observed_at, old.from_device, old.seq) == (new.observed_at, new.from_device, new.seq)
         and old.readings == msgspec.json.encode(new.readings).decode()
         and (old.detail or "{}") == (detail or "{}")
-        and all(old.units.get(name) == code for name, code in (new.units or {}).items())
+        and all(_same_unit(old, new, name, code) for name, code in (new.units or {}).items())
     )
+
+
+def _same_unit(old: StoredEvent, new: Event, name: str, code: str) -> bool:
+    """A series has one unit, the newest that was stated: of an older event only a rule may say another."""
+    by_rule = (new.unit_sources or {}).get(name) == "rule"
+    return old.units.get(name) == code or (name in old.units and not by_rule)
 
 
 def _units(units: object) -> str:

@@ -46,7 +46,7 @@ class Verdict(NamedTuple):
 def stream(folder: Path, messages: Sequence[Message]) -> Verdict:
     """Publish all; kill the gateway when half of it has arrived, and hold the store against one sitting."""
     store, half = folder / "amber.db", len(messages) // 2
-    (folder / "amber.toml").write_text('subscribe = ["#", "$aws/#", "$iothub/#"]\n')
+    (folder / "amber.toml").write_text('subscribe = ["#", "$aws/#", "$iothub/#", "$EDC/#"]\n')
     with Mosquitto(folder / "broker") as broker:
         gateway = Gateway(broker.url, store, config=folder / "amber.toml")
         gateway.start()
