@@ -12,14 +12,14 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.formats import fields, times, units
-from gateway.formats.format import Format
 from gateway.formats.identity import MOST_ID_CHARS, MOST_SEQ
 from gateway.formats.json import NAME, detailed
 from gateway.formats.options import Options
 from gateway.formats.routes import Routes
+from gateway.formats.signatures import Signatures
 from gateway.formats.topics import Place
 from gateway.formats.values import LATITUDES, NO_VALUE, PRESENCE_NAMES, fits_double, kind_of, kind_of_types, position
-from storage.event import Event, Kind, Message, Properties, Value
+from storage.event import Event, Kind, Message, Value
 
 Flat = dict[str, Value]
 Node = dict[str, Value | Flat]
@@ -38,19 +38,18 @@ class Quick:
         self,
         options: Options,
         routes: Routes,
-        named_by: Callable[[Properties], Sequence[Format]],
-        keys: Sequence[frozenset[str]],
+        signatures: Signatures,
         taught: Callable[[str], bool],
     ) -> None:
         self._options = options
         # Within so few bytes no text and no number of keys can be over its limit.
-        self._most_bytes = min(MOST_BYTES, options.text_chars, options.entries, options.payload_bytes)
+        self._most_bytes = min(MOST_BYTES, options.text_chars, options.entries, options.readings, options.payload_bytes)
         self.faults = 0
         """How often this file failed: never, the tests hold."""
-        self._named_by = named_by
+        self._named_by = signatures.named_by
         self._taught = taught
         self._routes = routes
-        self._plans = _Plans(keys, options.name_chars)
+        self._plans = _Plans(signatures.key_sets, options.name_chars)
         self._kinds = _Kinds()
         self._codes = _Codes()
 

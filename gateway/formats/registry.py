@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -18,7 +18,8 @@ from gateway.formats.patience import Patience
 from gateway.formats.quick import Quick
 from gateway.formats.routes import Route, Routes
 from gateway.formats.rules import Rule
-from storage.event import Event, Fact, Lessons, Message, Outcome, Properties, Rejection
+from gateway.formats.signatures import Signatures
+from storage.event import Event, Fact, Lessons, Message, Outcome, Rejection
 
 GENERIC: tuple[Format, ...] = (json.FORMAT, plain.FORMAT)
 """What is left goes to them: any JSON, then any text."""
@@ -54,18 +55,13 @@ class Formats:
         specific = (*plugins, *specific)
         self._all = (*specific, *GENERIC)
         self._rules = rules
-        self._by_property = tuple(row for row in specific if row.content_types or row.user_properties)
-        self._by_start = tuple(row for row in specific if row.starts)
-        self._starts = tuple(start for row in self._by_start for start in row.starts)
-        self._by_key = _by_key(specific)
+        self._signatures = Signatures(specific)
         self._by_lesson = tuple(row for row in specific if row.learned_topics)
-        self._unsigned = tuple(row for row in specific if not row.signed)
         self._check_rules()
         self._routes = Routes(specific, self._options, rules)
         self._learned = Learned(self._options, facts)
         self._patience = Patience(self._options.message_ms)
-        named = [keys for row in specific for keys in row.keys]
-        self._quick = Quick(self._options, self._routes, self._named_by, named, self._learned.speaks_of)
+        self._quick = Quick(self._options, self._routes, self._signatures, self._learned.speaks_of)
 
     def read(self, message: Message) -> Outcome:
         """The events of one message, or why there are none; never raises for what a message holds."""
@@ -174,39 +170,15 @@ class Formats:
     def _candidates(self, message: Message, body: Body, route: Route) -> Iterator[tuple[Format, str]]:
         """The rows to try, those first whose sign says most: properties, topic, lessons, content."""
         if message.properties is not None:
-            yield from ((row, "the MQTT 5 properties") for row in self._named_by(message.properties))
+            yield from ((row, "the MQTT 5 properties") for row in self._signatures.named_by(message.properties))
         yield from ((row, "the topic") for row in route.rows)
         yield from (
-            (row, "an earlier message about this topic") for row in self._by_lesson if self._knows(row, message)
+            (row, "an earlier message about this topic")
+            for row in self._by_lesson
+            if self._learned.has(row.name, message.topic)
         )
-        if body.payload.startswith(self._starts):
-            yield from ((row, "the first bytes") for row in self._by_start if body.payload.startswith(row.starts))
-        if self._by_key:
-            yield from ((row, "the keys") for row in self._named_by_keys(_top_keys(body)))
-        if self._unsigned and body.document is None:
-            yield from ((row, "the content") for row in self._unsigned)
+        yield from self._signatures.in_content(body)
         yield from ((row, "nothing else fits") for row in GENERIC)
-
-    def _named_by(self, properties: Properties) -> list[Format]:
-        """The rows that a message's MQTT 5 properties call for."""
-        if not self._by_property or not (properties.content_type or properties.user):
-            return []
-        content_type = (properties.content_type or "").partition(";")[0].strip().lower()
-        user = {name for name, _ in properties.user}
-        return [
-            row
-            for row in self._by_property
-            if content_type in row.content_types or not user.isdisjoint(row.user_properties)
-        ]
-
-    def _named_by_keys(self, keys: Collection[str]) -> list[Format]:
-        """The rows that have all of a set of keys among these."""
-        found = [entry for key in keys if key in self._by_key for entry in self._by_key[key]]
-        fitting = {place: row for named, place, row in found if named.issubset(keys)}
-        return [fitting[place] for place in sorted(fitting)]
-
-    def _knows(self, row: Format, message: Message) -> bool:
-        return self._learned.has(row.name, message.topic)
 
     def _guarded(self, row: Format, message: Message, body: Body) -> Outcome | None:
         """What one format makes of one message; whatever it raises costs this message a rejection, no more."""
@@ -246,19 +218,3 @@ def _described(fault: BaseException) -> str:
     # Not str(fault): that may be the failing library's code again.
     text = next((arg for arg in fault.args if type(arg) is str), "without a word")
     return texts.shortened(f"{type(fault).__name__}: {text}")
-
-
-def _by_key(rows: Sequence[Format]) -> dict[str, list[tuple[frozenset[str], int, Format]]]:
-    """Each set of keys under one of its own: of all sets, those are looked at that a document can have at all."""
-    found: dict[str, list[tuple[frozenset[str], int, Format]]] = {}
-    for place, row in enumerate(rows):
-        for named in row.keys:
-            found.setdefault(max(sorted(named), key=len), []).append((named, place, row))
-    return found
-
-
-def _top_keys(body: Body) -> Collection[str]:
-    """The keys of an object, or of the first object of an array."""
-    document = body.document
-    first = document[0] if isinstance(document, list) and document else document
-    return first.keys() if isinstance(first, dict) else ()
