@@ -69,23 +69,32 @@ class Difference:
         return self.changes.total()
 
 
-def readings(path: Path, choice: Choice, make: Make) -> Iterator[Reading]:
-    """Read the chosen messages again in their order, knowing at each what the log had taught by then."""
+def readings(path: Path, choice: Choice, make: Make, learned: list[Fact] | None = None) -> Iterator[Reading]:
+    """Read the chosen messages again in their order, knowing at each what the log had taught by then.
+
+    What they teach goes to `learned`.
+    """
     with Reader(path) as reader, Reader(path) as beside:
         formats = make(reader.facts())
         for stored, wanted in _walk(reader, beside, choice):
             outcome = formats.read_in_full(stored.message)
-            formats.take_lessons()
+            facts = formats.take_lessons().facts
+            if learned is not None:
+                learned += facts
             if wanted:
                 yield Reading(stored, () if outcome is IGNORED else outcome)
 
 
-def replace(path: Path, choice: Choice, make: Make, tick: Callable[[int], None]) -> Replaced:
-    """Put what differs in place, beside a running gateway or without one. Raises StoreError."""
+def replace(path: Path, choice: Choice, make: Make, tick: Callable[[int], None]) -> tuple[Replaced, int]:
+    """Put what differs in place, beside a running gateway or without one; and how many facts are new.
+
+    Raises StoreError.
+    """
     staged: list[tuple[int, Outcome]] = []
+    learned: list[Fact] = []
     difference = Difference(0)
     with Rewriter(path) as rewriter:
-        for reading in readings(path, choice, make):
+        for reading in readings(path, choice, make, learned):
             if difference.note(reading):
                 staged.append((reading.stored.message_id, reading.outcome))
             if len(staged) >= STAGED_MESSAGES:
@@ -94,7 +103,8 @@ def replace(path: Path, choice: Choice, make: Make, tick: Callable[[int], None])
             tick(difference.messages)
         rewriter.stage(staged)
         rewriter.exchange()
-        return rewriter.replaced
+        newest = {(fact.format, fact.key): fact for fact in learned}
+        return rewriter.replaced, rewriter.learn(newest.values())
 
 
 def same(reading: Reading) -> bool:

@@ -81,13 +81,15 @@ def reprocess(
         return
     if not yes and not typer.confirm(f"Replace what became of {difference.changed:,} messages?", err=True):
         raise typer.Abort
-    replaced = replace(settings.store_path, choice, settings.make_formats, tick)
+    replaced, facts = replace(settings.store_path, choice, settings.make_formats, tick)
     tick(0)
     print(
         f"replaced: {replaced.messages:,} messages · events {replaced.events_added:,} added, "
         f"{replaced.events_changed:,} changed, {replaced.events_removed:,} removed · "
         f"rejections {replaced.rejections_added:,} added, {replaced.rejections_removed:,} removed"
     )
+    if facts:
+        print(f"learned {facts:,} facts that the store did not have: a gateway knows them after its next start")
 
 
 def told(difference: Difference) -> Iterator[str]:

@@ -6,15 +6,16 @@ time in one transaction. A run that is killed leaves exchanged what it has excha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from storage import engine, segments
+from storage import engine, lessons, segments
 from storage.errors import StoreError
-from storage.event import Outcome, Rejection
+from storage.event import Fact, Lessons, Outcome, Rejection
+from storage.lessons import storable_lessons
 from storage.replacing import Replaced, Stage, total
 from storage.store import StoreOptions, storable_outcome
 
@@ -87,6 +88,15 @@ class Rewriter:
         self._clear()
         self.replaced = total((self.replaced, replaced))
         return replaced
+
+    def learn(self, facts: Iterable[Fact]) -> int:
+        """Enter facts under keys that have none yet; how many. A gateway knows of them after its next start."""
+        with engine.transaction(self._connection, self.path):
+            known = {(fact.format, fact.key) for fact in lessons.known_facts(self._connection)}
+            new = [fact for fact in facts if fact.value is not None and (fact.format, fact.key) not in known]
+            for fact in storable_lessons(Lessons(tuple(new))).facts:
+                lessons.learn_fact(self._connection, fact)
+        return len(new)
 
     def _open(self) -> None:
         self._connection = engine.open_writer(self.path)

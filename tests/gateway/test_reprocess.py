@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.__main__ import run
-from gateway.formats import Formats
+from gateway.config import load
 from storage.event import Lessons, Message
 from storage.history import Reader
 from storage.store import Store, StoreOptions
@@ -27,7 +27,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def kept(*messages: tuple[str, bytes]) -> None:
     """A store as ingest would leave it."""
-    store, formats = Store(STORE, StoreOptions(segment_events=1_000, free_floor_bytes=0)), Formats()
+    store = Store(STORE, StoreOptions(segment_events=1_000, free_floor_bytes=0))
+    formats = load(None, {}).make_formats()
     session = store.open_session("c", "b", resumed=False)
     sent = [Message(t, p, 1, retain=False, received_at=NOW + n, packet_id=1) for n, (t, p) in enumerate(messages)]
     store.append([(one, formats.read(one)) for one in sent], session, Lessons())
@@ -88,7 +89,6 @@ def test_one_message_may_become_more_events_without_moving_the_others(capsys: py
     batch = b'[{"device":"a","t":1},{"device":"b","t":2},{"device":"c","t":3}]'
     Path("amber.toml").write_text('[[rules]]\ntopic = "x"\nformat = "plain"\n')
     kept(("w", b"0"), ("x", batch), ("y", b"4"))
-    assert "events 0 added, 1 changed, 2 removed" in reprocessed(capsys, "--yes")
     assert [event[1] for event in events()] == ["w", "x", "y"]
     Path("amber.toml").unlink()
     assert "events 2 added, 1 changed, 0 removed" in reprocessed(capsys, "--yes")
@@ -103,6 +103,24 @@ def test_only_what_the_filters_choose_is_replaced(capsys: pytest.CaptureFixture[
     told = reprocessed(capsys, "--yes", "--topic", "site/fan/#")
     assert told.splitlines()[0] == "1 messages read again: 1 would become something else"
     assert [event[2] for event in events()] == [{"t": 215}, {"t": 10.0}]
+
+
+def test_births_that_no_format_understood_at_the_time_are_learned(capsys: pytest.CaptureFixture[str]) -> None:
+    birth = b'{"homie":"5.0","version":1,"nodes":{"tank":{"properties":{"level":{"datatype":"float","unit":"%"}}}}}'
+    Path("amber.toml").write_text('[[rules]]\ntopic = "homie/#"\nformat = "plain"\n')
+    kept(
+        ("homie/5/boiler/tank/level", b"61.5"),
+        ("homie/5/boiler/$description", birth),
+        ("homie/5/boiler/tank/level", b"7"),
+    )
+    with Reader(STORE) as reader:
+        assert reader.facts() == []
+    Path("amber.toml").unlink()
+    told = reprocessed(capsys, "--yes")
+    assert "learned 1 facts that the store did not have" in told
+    with Reader(STORE) as reader:
+        assert [fact.format for fact in reader.facts()] == ["homie5"]
+    assert events()[-1][2:] == ({"tank.level": 7.0}, {"tank.level": "%"})
 
 
 def test_nobody_to_ask_needs_a_word(capsys: pytest.CaptureFixture[str]) -> None:
