@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import re
+import subprocess
 import sys
+import tomllib
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -14,12 +20,38 @@ from gateway.formats import Format, Formats
 from storage.event import Event, Rejection
 from tests.formats.messages import NOW, message
 
+ROOT = Path(__file__).resolve().parents[2]
+
 LEVEL = Format(
     name="level",
     read=lambda sent, _body: [Event("pond", "measurement", "level", sent.received_at, {"level": len(sent.payload)})],
     topics=("pond/#",),
 )
 BROKEN = Format(name="broken", read=lambda _sent, _body: 1 // 0, topics=("broken/#",))  # type: ignore[arg-type,return-value]
+
+
+def test_the_worked_example_works_from_a_package_of_its_own(tmp_path: Path) -> None:
+    docs = (ROOT / "docs" / "formats.md").read_text("utf-8")
+    (program,) = re.findall(r"^```python example\n(.*?)^```$", docs, re.MULTILINE | re.DOTALL)
+    (points,) = re.findall(r"^```toml\n(\[project\.entry-points.*?)^```$", docs, re.MULTILINE | re.DOTALL)
+    (tmp_path / "amber_pond.py").write_text(program)
+    about = tmp_path / "amber_pond-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: amber-pond\nVersion: 1.0\n")
+    offered = tomllib.loads(points)["project"]["entry-points"][plugins.GROUP]
+    entries = "".join(f"{name} = {value}\n" for name, value in offered.items())
+    (about / "entry_points.txt").write_text(f"[{plugins.GROUP}]\n{entries}")
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "normalize"],
+        input='{"topic":"pond/lily/report","payload":"level=1.25"}\n',
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (event,) = json.loads(done.stdout)["events"]
+    assert (event["format"], event["readings"], event["units"]) == ("pond", {"level": 1.25}, {"level": "m"})
 
 
 @pytest.fixture
