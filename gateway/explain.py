@@ -90,7 +90,7 @@ def suggestion(found: Explanation) -> str:
     read = sorted({event.format for event in events}) or ["json"]
     bare = [name for event in events for name in event.readings if name not in (event.units or {})]
     numbers = [n for event in events for n, value in event.readings.items() if type(value) in (int, float)]
-    unit = next((name for name in bare if name in numbers), "temperature")
+    unit = next((name for name in bare if name in numbers), next(iter(numbers), "temperature"))
     parts = [
         "[[rules]]",
         f"topic = {json.dumps(topic, ensure_ascii=False)}",
@@ -182,7 +182,7 @@ def _preview(payload: bytes) -> str:
         text = payload.decode()
     except UnicodeDecodeError:
         return f"0x{_cut(payload[:SHOWN_CHARS].hex())}"
-    return _cut(json.dumps(text, ensure_ascii=False)[1:-1] or "(empty)")
+    return _cut("".join(char if char.isprintable() else " " for char in text) or "(empty)")
 
 
 def _cut(text: str) -> str:

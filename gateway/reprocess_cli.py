@@ -86,7 +86,8 @@ def reprocess(
     print(
         f"replaced: {replaced.messages:,} messages · events {replaced.events_added:,} added, "
         f"{replaced.events_changed:,} changed, {replaced.events_removed:,} removed · "
-        f"rejections {replaced.rejections_added:,} added, {replaced.rejections_removed:,} removed"
+        f"rejections {replaced.rejections_added:,} added, {replaced.rejections_removed:,} removed · "
+        f"{replaced.series:,} series new or of another unit"
     )
     if facts:
         print(f"learned {facts:,} facts that the store did not have: a gateway knows them after its next start")

@@ -35,6 +35,8 @@ class Replaced(msgspec.Struct, frozen=True):
     events_removed: int = 0
     rejections_added: int = 0
     rejections_removed: int = 0
+    series: int = 0
+    """Series that are new, or have another unit."""
 
 
 def total(parts: Iterable[Replaced]) -> Replaced:
@@ -119,7 +121,7 @@ class Stage:
         """Put what is staged in the place of what is there, and keep the index, the bounds and the counts right."""
         for statement in _ENTER_NAMES:
             self._run(statement)
-        self._enter_series()
+        series = self._enter_series()
         self._run(_FRESH, segment)
         self._run(_GONE, segment)
         replaced = self._counted(segment)
@@ -160,7 +162,7 @@ class Stage:
             ),
         )
 
-    def _enter_series(self) -> None:
+    def _enter_series(self) -> int:
         # Of what messages state the newest stands, and these are old: a series keeps what it was told since.
         sql = (
             f"{ENTER_SERIES} SELECT id, :reading, :unit, :unit_source FROM devices WHERE device = :device"
@@ -170,8 +172,7 @@ class Stage:
             {"device": device, "reading": reading, "unit": unit, "unit_source": source}
             for (device, reading, source), unit in self._series.items()
         ]
-        if rows:
-            self._connection.exec_driver_sql(sql, rows)
+        return self._connection.exec_driver_sql(sql, rows).rowcount if rows else 0
 
     def _counted(self, segment: Segment) -> Replaced:
         return Replaced(*self._row(_COUNTED, segment))

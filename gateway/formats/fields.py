@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 # Best first. Keys are compared in lower case without `_`, `-` and spaces: device_id and deviceId are one name.
 DEVICE = (
-    "device deviceid devicename deviceuid deveui devid sensorid sensorname nodeid thingid assetid machineid id hostname"
+    "device deviceid devicename deviceuid deveui devid sensorid sensorname nodeid thingid assetid machineid "
+    "controllerid stationid meterid trackerid id hostname"
 )
 TIME = (
     "observedat time timestamp ts datetime when measuredat sampledat recordedat eventtime devicetime timeutc utctime "

@@ -35,13 +35,18 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
 FORMAT = Format(name=NAME, read=read)
 
 
-def events(document: dict[str, Json] | list[Json], message: Message, body: Body, name: str = NAME) -> Sequence[Event]:
-    """The events of an object or an array, which may have come out of another encoding."""
+def events(
+    document: dict[str, Json] | list[Json], message: Message, body: Body, name: str = NAME, *, of_many: bool = False
+) -> Sequence[Event]:
+    """The events of an object or an array, which may have come out of another encoding.
+
+    `of_many` tells that an array of one element is a batch as well.
+    """
     reading = _Reading(message, body, name)
     if isinstance(document, dict):
         return list(reading.object_or_batch(document))
     if elements := _objects(document):
-        return [reading.event(element, of_many=len(elements) > 1) for element in elements]
+        return [reading.event(element, of_many=of_many or len(elements) > 1) for element in elements]
     return [reading.array(document)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping
 
 from gateway.formats import texts
@@ -48,8 +49,8 @@ def fits_double(value: int) -> bool:
 
 def kind_of(readings: Mapping[str, Value]) -> Kind:
     """A position, a presence, a measurement where any value is a number, a state of texts and booleans."""
-    if position(readings):
-        return "location"
+    if where := position(readings):
+        return "location" if _is_only_place(readings, where) else "measurement"
     if len(readings) == 1:
         ((name, value),) = readings.items()
         if tells_presence(name, value):
@@ -94,6 +95,24 @@ _LONGITUDES = frozenset({"longitude", "lon", "lng", "long"})
 def _parted(name: str) -> tuple[str, str, str]:
     path, _, last = name.rpartition(".")
     return name, path, last.lower()
+
+
+# What a receiver of satellites tells beside the position, and what keeps a tracker alive.
+_OF_A_FIX = re.compile(
+    r"(?:gps|gnss|loc|location|pos|position|fix|ground|horizontal|vertical|num|n|h|v)?"
+    r"(?:alt|elev|height|z$|acc|precision|uncertainty|radius|error|speed|velocity|vel|spd|kmh|knots|sog|heading|course|"
+    r"cog|bearing|direction|azimuth|track|[hpvgt]?dop|sat|nsat|fix|gps|quality|mode|age|time|ts|stamp|tst|date|bat|"
+    r"vbat|soc|volt|charg|rssi|snr|signal|odo|mileage|distance|zoom|motion|moving|id$|seq|count|uptime|lat|lon|lng)"
+)
+
+
+def _is_only_place(readings: Mapping[str, Value], where: tuple[str, str]) -> bool:
+    """Whether every number belongs to the position: a weather report tells of a place, and measures."""
+    return all(
+        name in where or _OF_A_FIX.match(_parted(name)[2].replace("_", "").replace("-", "").replace(" ", ""))
+        for name, value in readings.items()
+        if type(value) is int or type(value) is float
+    )
 
 
 def _degrees(value: Value, most: int) -> bool:

@@ -34,7 +34,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     draft = Draft(NAME, message, body)
     document = body.document
     if isinstance(document, dict):
-        return _read(draft, topic, document)
+        return _read(draft, topic, _opened(document))
     if body.payload.strip() == b"" and not topic.outcome:
         return [draft.event(topic.thing, "command", vendor_type=topic.action)]
     if body.json_fault:
@@ -55,6 +55,12 @@ def _parted(levels: list[str]) -> _Topic | None:
         return None
     outcome = rest[1] if len(rest) == 2 else ""
     return _Topic(levels[at - 1], shadow, rest[0], outcome) if outcome in _OUTCOMES else None
+
+
+def _opened(document: dict[str, Json]) -> dict[str, Json]:
+    """What AWS's MQTT test client shows stands in an envelope of its own, which bridges pass on."""
+    inner = document.get("payload")
+    return inner if isinstance(inner, dict) and "state" not in document else document
 
 
 def _read(draft: Draft, topic: _Topic, document: dict[str, Json]) -> Sequence[Event] | None:

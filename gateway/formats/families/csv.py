@@ -9,8 +9,10 @@ from itertools import islice
 
 from gateway.formats import json, times, units
 from gateway.formats.body import Body, Json
-from gateway.formats.format import Format, Unreadable
+from gateway.formats.draft import Draft
+from gateway.formats.format import Format, Unreadable, named
 from gateway.formats.plain import scalar
+from gateway.formats.texts import shortened
 from storage.event import Event, Message
 
 NAME = "csv"
@@ -37,7 +39,26 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
         if lines and delimiter in lines[0] and (rows := _rows(lines, delimiter)):
             titled = _titled(rows, _rows(comments[-1:], delimiter)) or _untitled(rows, message, body)
             return _events(titled, delimiter, message, body) if titled else None
-    return None
+    return _rows_that_fit(lines, message, body)
+
+
+def _rows_that_fit(lines: Sequence[str], message: Message, body: Body) -> Sequence[Event] | None:
+    """Most rows are as long as the header, some are not: a bad row costs only itself."""
+    delimiter = next((delimiter for delimiter in _DELIMITERS if lines and delimiter in lines[0]), None)
+    cells = _split(lines, delimiter) if delimiter else []
+    fitting = [row for row in cells if len(row) == len(cells[0])]
+    if delimiter is None or 2 * len(fitting) <= len(cells) + 1 or not (titled := _titled(fitting, [])):
+        return None
+    draft = Draft(NAME, message, body)
+    for number, row in enumerate(cells, start=1):
+        if len(row) != len(cells[0]):
+            fault = f"line {number}: not {len(cells[0])} cells: {delimiter.join(row)}"
+            draft.put_missing(shortened(fault, min(100, body.options.name_chars - 1)), "bad")
+    topic = named(body.place.device, body)
+    return [
+        *_events(titled, delimiter, message, body),
+        draft.event(topic, "other", vendor_type="lines that are no rows"),
+    ]
 
 
 def read_declared(message: Message, body: Body) -> Sequence[Event] | None:
@@ -66,11 +87,15 @@ def _may_be_rows(text: str) -> bool:
 
 def _rows(lines: Sequence[str], delimiter: str) -> list[Row]:
     """The cells of all lines, none where they are not of one number, two or more."""
+    rows = _split(lines, delimiter)
+    return rows if rows and len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows) else []
+
+
+def _split(lines: Sequence[str], delimiter: str) -> list[Row]:
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
+        return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
     except csv.Error:
         return []
-    return rows if rows and len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows) else []
 
 
 def _titled(rows: list[Row], comment: list[Row]) -> tuple[Row, list[Row]] | None:
@@ -110,7 +135,7 @@ def _events(table: tuple[Row, list[Row]], delimiter: str, message: Message, body
     comma = delimiter == ";" and not any("." in cell for row in rows for cell in row if _DECIMAL.fullmatch(cell))
     names = [_unit_of(title) for title in header]
     document: list[Json] = [_row(names, row, comma=comma) for row in rows]
-    return json.events(document, message, body, NAME)
+    return json.events(document, message, body, NAME, of_many=True)
 
 
 def _unit_of(title: str) -> tuple[str, str | None]:

@@ -15,7 +15,7 @@ from gateway.formats.plain import scalar
 from storage.event import Event, Message
 
 _ROOT = "dsmr"
-_PLACES = frozenset({"reading", "day-consumption", "meter-stats", "current-month", "current-year", "consumption"})
+_PLACES = frozenset({"reading", "telegram", "day-consumption", "meter-stats", "current-month", "current-year", "consumption"})
 _STATISTICS = "meter-stats"
 _READING_UNITS = {
     **{f"electricity_{way}_{tariff}": "kWh" for way in ("delivered", "returned") for tariff in (1, 2)},
@@ -41,8 +41,8 @@ _CONSUMPTION_UNITS = {
     "consumption.quarter-hour-peak-electricity.average_delivered": "kW",
 }
 _UNITS = _READING_UNITS | _TOTAL_UNITS | _CONSUMPTION_UNITS
-# `dsmr/json` and `dsmr/reading/…` are the meter's own; the others are sums, of days, months and years.
-_UNNAMED = frozenset({"json", "reading"})
+# `dsmr/json` and `dsmr/reading/…`, once `dsmr/telegram/…`, are the meter's own; the others are sums, of days, months and years.
+_UNNAMED = frozenset({"json", "reading", "telegram"})
 _STAMPS = ("timestamp", "read_at", "read_at_end")
 _TEXTS = frozenset({"dsmr_version"})
 
@@ -54,8 +54,9 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
         return _read_document(message, body, document)
     if body.json_fault:
         raise Unreadable(body.json_fault)
-    text = body.text
-    if text is None or document is not None:
+    # The identification of some meters holds bytes that no text holds.
+    text = body.payload.decode("latin-1") if body.text is None else body.text
+    if document is not None:
         return None
     if not text.startswith("/"):
         return _read_value(message, body, text)
@@ -105,7 +106,7 @@ def _put_text(draft: Draft, name: str, node: Json) -> None:
 def _read_value(message: Message, body: Body, text: str) -> list[Event] | None:
     """A value of a topic of its own; its siblings cannot be joined to it, nor the time that is one of them."""
     root, path = _split(message.topic)
-    if root is None or len(path) < 2 or path[0] not in _PLACES:
+    if body.text is None or root is None or len(path) < 2 or path[0] not in _PLACES:
         return None
     draft = Draft(NAME, message, body)
     _put_text(draft, ".".join(level for level in path if level not in _UNNAMED), text)
@@ -119,7 +120,7 @@ FORMATS: tuple[Format, ...] = (
         topics=(
             "dsmr/json",
             "dsmr/current-period",
-            *(f"dsmr/{place}/#" for place in sorted(_PLACES)),
+            *(f"{above}dsmr/{place}/#" for place in sorted(_PLACES) for above in ("", "+/")),
         ),
         starts=(b"/",),
         keys=(frozenset({"electricity_delivered_1", "electricity_returned_1"}),),

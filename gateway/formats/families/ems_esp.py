@@ -27,7 +27,7 @@ _OWN = frozenset({"temperaturesensor", "analogsensor", "custom", "scheduler", "s
 _TELLING = ("boiler", "thermostat", "mixer", "heatpump", "temperaturesensor", "analogsensor")
 _NAMES = "|".join([*_DEVICES.split(), *sorted(_OWN)])
 _DATA = re.compile(rf"({_NAMES})_data(?:_(\w{{1,16}}))?")
-_ORDER = re.compile(rf"(?:{_NAMES})(?:_hc[1-8])?")
+_ORDER = re.compile(rf"({_NAMES})(?:_hc[1-8]|_cmd)?")  # _cmd until version 3
 _COMMANDS = ("cmd", "entity")
 _VALUES = ("data", "value")
 

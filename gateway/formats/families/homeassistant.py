@@ -128,6 +128,8 @@ def _configuration(message: Message, body: Body, origin: _Origin) -> Sequence[Ev
     if own and body.json_fault:
         raise Unreadable(body.json_fault)
     if not isinstance(document, dict):
+        if own and body.text is not None:
+            raise Unreadable("a configuration is a JSON object, and this is none")
         return None
     config = _expanded(document)
     if not _configures(config):
@@ -411,6 +413,7 @@ def _entries(fact: Object) -> Iterator[dict[str, Json]]:
                 yield entry
 
 
+_PRESENCE = frozenset({"availability", "available", "avty", "lwt"})
 _STATE_WORDS = frozenset({"", "data", "result", "sensor", "stat", "state", "status", "val", "value"})
 
 
@@ -430,6 +433,8 @@ def _kind(entries: Sequence[Object], body: Body, levels: list[str]) -> Kind | No
     roles = {entry.get("role") for entry in entries}
     if roles == {"command"} or (not entries and body.place.kind == "command"):
         return "command"
+    if not entries and levels[-1].lower() in _PRESENCE:
+        return "availability"
     components = {_word(entry, "component") for entry in entries} or {levels[1]}
     if components <= _EVENTS:
         return "event"

@@ -107,7 +107,13 @@ def _property5(draft: Draft, levels: list[str], end: str, body: Body) -> Sequenc
     kind: Kind | None = "command" if end == "set" else "event" if "momentary" in known else None
     if end == "$target":
         kind = "state"
+    elif kind is None and _is_number(known) and body.text:
+        kind = "measurement"  # NaN as well
     return [draft.event(levels[2], kind, via=_word(known, "via") or None)]
+
+
+def _is_number(known: dict[str, Json]) -> bool:
+    return _word(known, "datatype") in _NUMBERS
 
 
 def _word(known: dict[str, Json], key: str) -> str:

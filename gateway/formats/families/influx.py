@@ -26,6 +26,9 @@ _POINT = re.compile(
     rf"\ *+{_HEAD}({_KEY}={_VALUE}(?:,{_KEY}={_VALUE})*+)(?:\ ++(-?[0-9]{{1,19}}))?\ *+\r?(?:\n|\Z)", re.DOTALL
 )
 _LIKE_A_POINT = re.compile(rf"\ *+{_HEAD}{_KEY}=")
+_WITHOUT_FIELDS = re.compile(rf"\ *+{_MEASUREMENT}(?:,{_KEY}=(?:{_KEY})?+)++\ *+(?:[\r\n]|\Z)")
+_PROMISES = frozenset({"influx", "influxdb", "lp", "lineprotocol", "line-protocol", "line_protocol"})
+"""Levels of a topic that say that there is nothing but line protocol."""
 _NO_POINT = re.compile(r"[ \r]*+(?:#[^\n]*+)?(?:\n|\Z)")
 _TAG = re.compile(rf",({_KEY})=({_KEY})")
 _FIELD = re.compile(rf"({_KEY})=({_VALUE})", re.DOTALL)
@@ -46,7 +49,12 @@ _RANKS = {tag: rank for rank, tag in enumerate((*_HOSTS, *fields.DEVICE.split(),
 def read(message: Message, body: Body) -> Sequence[Event] | None:
     """An event of each point; what is wrong with a line stands beside those of the good lines."""
     text = body.text
-    if text is None or "=" not in text or not _is_like_points(text):
+    if text is None or "=" not in text:
+        return None
+    promised = not _PROMISES.isdisjoint(message.topic.lower().split("/"))
+    if not _is_like_points(text):
+        if promised and _WITHOUT_FIELDS.match(text):
+            raise Unreadable(f"line 1 of line protocol: no field: {text[:100]}")
         return None
     draft = Draft(NAME, message, body)
     topic = named(body.place.device, body)
@@ -71,7 +79,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     if events and faults:
         events.append(_report(draft, body, topic, text, faults))
     elif faults:
-        _refuse(text, faults)
+        _refuse(text, faults, promised=promised)
     return events or None
 
 
@@ -155,11 +163,11 @@ def _report(draft: Draft, body: Body, topic: str, text: str, faults: Sequence[tu
     return draft.event(topic, "other", vendor_type="lines that are no points")
 
 
-def _refuse(text: str, faults: Sequence[tuple[int, str]]) -> None:
+def _refuse(text: str, faults: Sequence[tuple[int, str]], *, promised: bool) -> None:
     """Raise Unreadable where it can be nothing else: `door state=open` is as good a text as a point."""
     at, fault = faults[0]
     like = _LIKE_A_POINT.match(text, at)
-    if "out of range" in fault or (like and like[2]):
+    if promised or "out of range" in fault or (like and like[2]):
         raise Unreadable(f"line {_line(text, at)} of line protocol: {fault}")
 
 

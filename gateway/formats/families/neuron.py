@@ -30,7 +30,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
         return [_request(draft, document)]
     if _holds_states(document):
         return list(_states(draft, document))
-    if _is_answer(document, message.topic):
+    if _is_answer(document):
         return [_answer(draft, document, message.topic)]
     return None
 
@@ -56,9 +56,13 @@ def _holds_states(document: Object) -> bool:
     return type(document.get("timestamp")) is int and _is_named(document.get("states"), "node")
 
 
-def _is_answer(document: Object, topic: str) -> bool:
-    answers = topic.endswith(("/read/resp", "/write/resp"))
-    return answers and isinstance(document.get("uuid"), str) and ("tags" in document or "error" in document)
+def _is_answer(document: Object) -> bool:
+    """To a request, whose node and group only its `uuid` can tell."""
+    if not isinstance(document.get("uuid"), str):
+        return False
+    if document.keys() == {"uuid", "error"}:
+        return type(document["error"]) is int
+    return document.keys() <= {"uuid", "tags", "error"} and _is_named(document.get("tags"), "name")
 
 
 def _is_named(items: Json, key: str) -> bool:
@@ -142,8 +146,9 @@ FORMATS: tuple[Format, ...] = (
         keys=(
             frozenset({"node", "group", "timestamp", "values"}),
             frozenset({"node", "group", "timestamp", "tags"}),
-            frozenset({"node", "group", "uuid", "tag"}),
-            frozenset({"node", "group", "uuid", "tags"}),
+            frozenset({"node", "group", "uuid"}),
+            frozenset({"uuid", "tags"}),
+            frozenset({"uuid", "error"}),
             frozenset({"timestamp", "states"}),
         ),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
@@ -49,9 +50,16 @@ _HOLDERS = {
 _VALUES = tuple(dict.fromkeys(_HOLDERS.values()))
 _NULL = "urn:ngsi-ld:null"
 # Attributes that tell when the entity was as it is: of the IoT agents, and of the Smart Data Models.
-_TIMES = ("TimeInstant", "dateObserved", "observedAt")
+_TIMES = ("TimeInstant", "dateObserved", "observedAt", "dateObservedTo", "dateIssued")
 _UNITS = frozenset({"unitCode", "unit", "units", "unitOfMeasurement"})
 _NOT_ATTRIBUTES = frozenset({"id", "type", "@context", "@id", "@type", "scope"})
+# What the Smart Data Models have in many a type: https://smartdatamodels.org
+_OF_MODELS = frozenset(
+    {"dateObserved", "dateIssued", "dateCreated", "dateModified", "dataProvider", "areaServed", "seeAlso"}
+)
+_OF_OTHERS = frozenset({"time", "timestamp", "ts", "seq", "values", "unit", "units", "readings"})
+_TYPE = re.compile(r"(?:[A-Z][a-z0-9]+)+(?:[A-Z]+)?")
+_REFERENCE = re.compile(r"ref[A-Z]\w*")
 
 
 def read_v2(message: Message, body: Body) -> Sequence[Event] | None:
@@ -109,7 +117,7 @@ def _objects(node: Json) -> list[Object]:
 
 
 def _is_entity(entity: Object, *, notified: bool) -> bool:
-    """Plain JSON may have an id and a type: then it takes an attribute, a context or a URN to make it an entity."""
+    """Plain JSON may have an id and a type: it takes an attribute, a context, a URN or a data model to make an entity."""
     name = entity.get("id")
     if not isinstance(name, str) or not name.strip():
         return False
@@ -117,7 +125,19 @@ def _is_entity(entity: Object, *, notified: bool) -> bool:
         return True
     if not isinstance(entity.get("type"), (str, list)):
         return False
-    return name.startswith("urn:ngsi-ld:") or "@context" in entity or any(map(_is_attribute, entity.values()))
+    marked = name.startswith("urn:ngsi-ld:") or "@context" in entity
+    return marked or any(map(_is_attribute, entity.values())) or _is_of_model(entity, name)
+
+
+def _is_of_model(entity: Object, name: str) -> bool:
+    """Whether an entity without metadata (`keyValues`) is told by its type in CamelCase and by what data models have."""
+    sort = entity["type"]
+    if not isinstance(sort, str) or not _TYPE.fullmatch(sort) or not _OF_OTHERS.isdisjoint(entity):
+        return False
+    place = entity.get("location")
+    placed = isinstance(place, dict) and "coordinates" in place
+    modelled = placed or not _OF_MODELS.isdisjoint(entity) or any(map(_REFERENCE.fullmatch, entity))
+    return modelled or ("value" not in entity and sort.lower() in name.lower())
 
 
 def _is_attribute(node: Json) -> bool:
@@ -192,6 +212,8 @@ def _event(draft: Draft, entity: Object, attributes: list[tuple[str, Json]], sta
     if places and types.count(int) + types.count(float) == of_places:
         kind = "location"
     sort = entity.get("type")
+    if sort == "Alert":
+        kind = "event"
     return draft.event(
         str(entity["id"]),
         kind,

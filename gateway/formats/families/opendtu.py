@@ -58,12 +58,12 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     """One event of one value: of an inverter by its serial number, of the gateway, or of the sum of all inverters."""
     text = body.text
     found = _split(message.topic)
-    if found is None or not text or body.document is not None:
+    if found is None or text is None or body.document is not None:
         return None
     base, thing, path = found
     name, leaf = ".".join(path), path[-1]
     draft = Draft(NAME, message, body)
-    value = text if leaf in _TEXTS else scalar(text)
+    value = (text if leaf in _TEXTS else scalar(text)) if text else None
     if leaf == "last_update" and value == 0:  # not one since the gateway started
         value = None
     number = type(value) is int or type(value) is float
@@ -91,7 +91,7 @@ def _kind(path: list[str]) -> Kind | None:
         return "command"
     if path[-1] in ("reachable", "status"):
         return "availability"
-    return "state" if path[-1] in _STATES else None
+    return "state" if path[-1] in _STATES or path[0] == "device" else None
 
 
 def _paths(head: str, names: str) -> list[str]:

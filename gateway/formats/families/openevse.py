@@ -34,15 +34,15 @@ _SCALED = {
 }
 _PLAIN = """
 total_switches battery_range charge_rate available_current smoothed_available_current trigger_current min_charge_end
-shaper_cur gfcicount nogndcount stuckcount comm_sent comm_success packets_sent packets_success config_version
+shaper_cur gfcicount nogndcount stuckcount comm_sent comm_success packets_sent packets_success
 """
 _STATES = """
 state status flags vehicle colour manual_override evse_connected divertmode rfid_auth time local_time offset
-divert_active shaper mode service_level
+divert_active shaper mode service_level config_version
 """
-_DOCUMENTS = "config claim override schedule limit"
+_DOCUMENTS = "config claim override schedule limit boost"
 _ORDERS = """
-override/set claim/set schedule/set schedule/clear limit/set config/set divertmode/set shaper/set restart
+override/set claim/set schedule/set schedule/clear limit/set boost/set config/set divertmode/set shaper/set restart
 """
 # `$GC` stands in the topic, with its parameters in the payload.
 _RAPI_IN, _RAPI_OUT = "rapi/in", "rapi/out"
@@ -109,7 +109,7 @@ def _split(topic: str) -> tuple[str, str]:
 def _fill(draft: Draft, path: str, body: Body) -> Kind | None:
     text = body.text or ""
     if path.startswith(_RAPI_IN):
-        draft.put("rapi.in", f"{path[len(_RAPI_IN) + 1 :]} {text}".strip())
+        draft.put_scalar(f"rapi.in.{path[len(_RAPI_IN) + 1 :]}", text)
         return "command"
     if path == _RAPI_OUT:
         draft.put("rapi.out", text)
@@ -121,14 +121,15 @@ def _fill(draft: Draft, path: str, body: Body) -> Kind | None:
     if name in _OF_DOCUMENTS:
         _put(draft, name, body)
         return "state"
-    return _put_value(draft, name, scalar(text) if text else None)
+    value = text if name == "rfid_auth" else scalar(text) if text else None  # a tag's number is its name
+    return _put_value(draft, name, value)
 
 
 def _put(draft: Draft, name: str, body: Body) -> None:
     """An object; that there is none is told by a state of "null"."""
     document = body.document
     if not isinstance(document, dict):
-        draft.put(name, document if document is not None else body.text or None)
+        draft.put(name, document if document is not None else scalar(body.text) if body.text else None)
         return
     for key, node in document.items():
         draft.put(f"{name}.{key}", None if node == "null" else node)

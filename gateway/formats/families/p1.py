@@ -128,11 +128,19 @@ def _moment(group: str) -> str | None:
 
 
 def _check(payload: bytes, wanted: int) -> None:
-    """Compare the CRC, from / to ! inclusive. Some publishers have made one byte of each line end."""
+    """Compare the CRC, from / to ! inclusive. Some publishers have made one byte of each line end, or two of a byte."""
     telegram = payload[payload.index(b"/") : payload.rindex(b"!") + 1]
-    if crc16(telegram) == wanted or crc16(telegram.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")) == wanted:
+    if crc16(telegram) == wanted:
+        return
+    sent = telegram.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    if crc16(sent) == wanted or (not sent.isascii() and crc16(_bytewise(sent)) == wanted):
         return
     raise Unreadable(f"the telegram was damaged: its CRC is {crc16(telegram):04X}, and should be {wanted:04X}")
+
+
+def _bytewise(telegram: bytes) -> bytes:
+    """A byte for each character, as the meter has them."""
+    return telegram.decode("utf-8", "replace").encode("latin-1", "replace")
 
 
 def crc16(data: bytes) -> int:

@@ -14,7 +14,7 @@ from storage.event import Event, Message
 NAME = "telegraf_json"
 
 _NAMES = ("name", "measurement")
-_PARTS = frozenset({*_NAMES, "tags", "fields", "timestamp", "time"})
+_PARTS = frozenset({*_NAMES, "tags", "fields", "data", "timestamp", "time"})
 
 
 def read(message: Message, body: Body) -> Sequence[Event] | None:
@@ -35,6 +35,7 @@ FORMATS: tuple[Format, ...] = (
             frozenset({"name", "fields", "tags"}),
             frozenset({"measurement", "fields"}),
             frozenset({"name", "fields", "timestamp"}),
+            frozenset({"name", "data", "tags"}),
             frozenset({"metrics"}),
         ),
     ),
@@ -52,14 +53,15 @@ def _metrics(document: Json) -> list[dict[str, Json]]:
 def _is_metric(node: dict[str, Json]) -> bool:
     return (
         node.keys() <= _PARTS
-        and isinstance(node.get("fields"), dict)
+        and isinstance(node.get("fields", node.get("data")), dict)
+        and not ("data" in node and ("fields" in node or "tags" not in node))
         and isinstance(node.get("tags", {}), dict)
         and isinstance(node.get("name", node.get("measurement")), str)
     )
 
 
 def _event(draft: Draft, body: Body, topic: str, metric: dict[str, Json]) -> Event:
-    tags, values = metric.get("tags", {}), metric["fields"]
+    tags, values = metric.get("tags", {}), metric.get("fields", metric.get("data"))
     name = metric.get("name", metric.get("measurement"))
     assert isinstance(tags, dict)  # noqa: S101  `_is_metric` has seen it, and so the next two
     assert isinstance(values, dict)  # noqa: S101

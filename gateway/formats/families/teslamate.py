@@ -74,6 +74,7 @@ _TEXTS = frozenset(
         "active_route_destination",
     }
 )
+_CODES = frozenset({"center_display_state"})
 _OBJECTS = frozenset({"location", "active_route", "software_update"})
 
 
@@ -101,7 +102,7 @@ def _value(draft: Draft, device: str, name: str, text: str) -> Event:
     else:
         draft.put_scalar(name, text, unit, source="format")
     numeric = any(type(value) in (int, float) for value in draft.readings.values())
-    kind: Kind = "measurement" if unit or numeric else "state"
+    kind: Kind = "measurement" if (unit or numeric) and name not in _CODES else "state"
     return draft.event(device, kind)
 
 

@@ -127,8 +127,8 @@ def _put_consumable(draft: Draft, name: str, text: str, unit: Json) -> None:
         draft.put_scalar(name, text, unit, source="learned")
     else:
         number = scalar(text) if text else None
-        over = isinstance(number, int) and number > 100
-        draft.put_scalar(name, text, "s" if over else None, source="format")
+        known = type(number) is int and number != 0
+        draft.put_scalar(name, text, _consumed_in(number) if known else None, source="format")
 
 
 FORMATS: tuple[Format, ...] = (

@@ -35,6 +35,7 @@ _UNITS = {
     "pressure": "bar",
     "lux": "lx",
     "sound_level": "dB",
+    "unixtime": "s",
 }
 _SWITCHES = frozenset({"switch", "alarm"})
 _BOOLEANS = {"0": False, "1": True}

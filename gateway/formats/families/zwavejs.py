@@ -18,6 +18,7 @@ _NAME = "zwavejs"
 
 # Class names of what happens and does not last: central scene, scene activation, entry control.
 _EVENT_CLASSES = frozenset({"91", "43", "111", "central_scene", "scene_activation", "entry_control"})
+_SETTINGS = frozenset({"112", "configuration"})
 # Until version 1.2 a named topic had no level for endpoint 0.
 _NAMED_CLASSES = """
 alarm_sensor barrier_operator basic battery binary_switch central_scene clock color_switch configuration door_lock
@@ -144,7 +145,7 @@ def _put_value(draft: Draft, name: str, value: Json, unit: str | None, *, learne
 def _kind(command_class: str, property_: str) -> Kind | None:
     if command_class in _EVENT_CLASSES:
         return "event"
-    return "state" if property_.startswith("target") else None
+    return "state" if property_.startswith("target") or command_class in _SETTINGS else None
 
 
 def _node(draft: Draft, node: str, topic: str, body: Body) -> Sequence[Event] | None:
@@ -183,7 +184,10 @@ def _gateway(draft: Draft, levels: list[str], body: Body) -> Sequence[Event] | N
         kind: Kind = "availability" if rest[0] == "status" else "state"
         return [draft.event(client, kind, stamp=document.get("time"), vendor_type=rest[0])]
     if rest[-1] == "set":
-        _put_whole(draft, ".".join(rest[:-1]), body)
+        if rest[0] == "broadcast" and isinstance(document, dict) and "value" in document:
+            draft.put(".".join(rest[:-1]), document["value"])
+        else:
+            _put_whole(draft, ".".join(rest[:-1]), body)
         return [draft.event(client, "command", vendor_type=rest[0])]
     if rest[0] == "api" and isinstance(
         document, dict
