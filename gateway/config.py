@@ -114,7 +114,7 @@ class FormatsSection(Section):
     text_chars: int = Field(65_536, ge=2, description="The longest text of one reading.")
     name_chars: int = Field(512, ge=8, le=4_096, description="The longest name of a device or a reading.")
     readings: int = Field(10_000, ge=2, description="How many readings the events of one message may have.")
-    unpacked_bytes: int = Field(8_388_608, ge=2, description="How many bytes a compressed payload may unpack to.")
+    unpacked_bytes: int = Field(4_194_304, ge=2, description="How many bytes a compressed payload may unpack to.")
     message_ms: int = Field(
         1_000, ge=20, description="How long reading one message may take; common JSON is not timed."
     )

@@ -31,7 +31,7 @@ class Learned:
         self._keys: Counter[str] = Counter()
         self._chars = 0
         self._facts: list[Fact] = []
-        self._rereads: list[tuple[Message | None, Reread]] = []
+        self._rereads: list[tuple[Message | None, str, Reread]] = []
         for fact in facts:
             if fact.value is not None:
                 self._keep((fact.format, fact.key), fact.value)
@@ -62,7 +62,7 @@ class Learned:
         self._facts.append(Fact(format, lesson.key, text))
         if text is not None and lesson.topics:
             topics = tuple(filter(is_filter, lesson.topics))
-            self._rereads.append((teacher, Reread(format, topics, RECENT_MESSAGES, before is not None)))
+            self._rereads.append((teacher, lesson.key, Reread(format, topics, RECENT_MESSAGES, before is not None)))
         self._make_room()
         return True
 
@@ -97,14 +97,21 @@ class Learned:
             self._facts.append(Fact(*oldest, None))
 
 
-def _joined(rereads: Iterable[tuple[Message | None, Reread]], batch: Sequence[Message]) -> tuple[Reread, ...]:
-    """One reread for all that a message taught: a list of a hundred devices is one walk over the log, not a hundred."""
-    topics: dict[tuple[int, str, bool], dict[str, None]] = {}
-    for teacher, one in rereads:
-        before = next((at for at, message in enumerate(batch) if message is teacher), len(batch))
-        topics.setdefault((before, one.format, one.provisional_only), {}).update(dict.fromkeys(one.topics))
+def _joined(taught: Sequence[tuple[Message | None, str, Reread]], batch: Sequence[Message]) -> tuple[Reread, ...]:
+    """One reread for all that a batch taught a format: a thousand discovery messages are one walk over the log.
+
+    What was read between two lessons of one batch stays as it is read again, unless both are about the same thing.
+    """
+    times = Counter((one.format, key) for _, key, one in taught)
+    groups: dict[tuple[str, bool, int | None], tuple[int, dict[str, None]]] = {}
+    for teacher, key, one in taught:
+        place = next((at for at, message in enumerate(batch) if message is teacher), len(batch))
+        group = one.format, one.provisional_only, None if times[one.format, key] == 1 else place
+        before, topics = groups.get(group, (0, {}))
+        topics.update(dict.fromkeys(one.topics))
+        groups[group] = max(before, place), topics
     return tuple(
-        Reread(format, tuple(filters), RECENT_MESSAGES, provisional_only, before)
-        for (before, format, provisional_only), filters in topics.items()
-        if filters
+        Reread(format, tuple(topics), RECENT_MESSAGES, provisional_only, before)
+        for (format, provisional_only, _), (before, topics) in groups.items()
+        if topics
     )

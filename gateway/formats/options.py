@@ -24,7 +24,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How many keys and array elements one message may hold."""
     readings: int = 10_000
     """How many readings the events of one message may have."""
-    unpacked_bytes: int = 8_388_608
+    unpacked_bytes: int = 4_194_304
     """How many bytes a compressed payload may unpack to."""
     message_ms: int = 1_000
     """How long one message may take; common JSON is not timed."""

@@ -13,6 +13,8 @@ from gateway.formats.topics import Place, place
 
 MOST_TOPICS = 32_768
 MOST_TOPIC_CHARS = 512
+MOST_LEVELS = 200
+"""As many as Mosquitto lets through; a topic of more is no format's."""
 
 
 class Route(NamedTuple):
@@ -39,7 +41,8 @@ class Routes(dict[str, Route]):
     def __missing__(self, topic: str) -> Route:
         levels = topic.split("/")
         rule = next((rule for rule in self._rules if rule.takes(levels)), None)
-        rows = tuple(self._rows[number] for number in sorted(set(self._by_topic.find(levels))))
+        found = set(self._by_topic.find(levels)) if len(levels) <= MOST_LEVELS else ()
+        rows = tuple(self._rows[number] for number in sorted(found))
         route = Route(rule, rows, place(topic, self._name_chars), plain=not rule and not rows)
         if len(topic) <= MOST_TOPIC_CHARS:
             if len(self) >= MOST_TOPICS:

@@ -71,7 +71,14 @@ def test_a_lesson_known_already_is_no_news_and_a_changed_one_spares_what_was_rea
     assert formats.take_lessons().rereads == (Reread("toy", ("data/x",), RECENT_MESSAGES, provisional_only=True),)
 
 
-def test_only_messages_before_the_one_that_taught_are_read_again() -> None:
+def test_only_messages_before_the_ones_that_taught_are_read_again() -> None:
+    formats = Formats(specific=[TOY])
+    batch = [DATA, message(b"Cel", "birth/x"), DATA, message(b"K", "birth/y"), DATA]
+    formats.read_all(batch)
+    assert formats.take_lessons(batch).rereads == (Reread("toy", ("data/x", "data/y"), RECENT_MESSAGES, before=3),)
+
+
+def test_between_two_births_of_one_batch_nothing_is_read_by_the_second() -> None:
     formats = Formats(specific=[TOY])
     batch = [DATA, message(b"Cel", "birth/x"), DATA, message(b"K", "birth/y"), message(b"s", "birth/x")]
     formats.read_all(batch)
