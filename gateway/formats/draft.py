@@ -98,7 +98,7 @@ def located(readings: dict[str, Value]) -> Location | None:
     path = found[0].rpartition(".")[0]
     beside = {name.rpartition(".")[2].lower(): value for name, value in readings.items() if _under(name, path)}
     return Location(
-        float(latitude),  # type: ignore[arg-type]  # `position` has seen numbers
+        float(latitude),  # type: ignore[arg-type]  # `position` has seen coordinates, quoted or not
         float(longitude),  # type: ignore[arg-type]
         _number(beside, _ALTITUDES),
         _number(beside, _ACCURACIES),

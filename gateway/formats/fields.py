@@ -13,7 +13,7 @@ DEVICE = (
 )
 TIME = (
     "observedat time timestamp ts datetime when measuredat sampledat recordedat eventtime devicetime timeutc utctime "
-    "utc timems timestampms tsms epoch unixtime createdat date t dt lastupdate lastupdated updatedat"
+    "utc tst timems timestampms tsms epoch unixtime createdat date t dt lastupdate lastupdated updatedat"
 )
 # `n` and `counter` count pulses as often as messages: taken for a sequence, a water meter would lose its readings.
 SEQ = "seq sequence seqno seqnum seqnr sequenceno sequencenumber fcnt framecounter messageid msgid packetid"

@@ -97,7 +97,7 @@ By/s        B/s
 # Codes that devices write as they are.
 _PLAIN = """
 mW MW GW mW.h W.min J kJ MJ GJ mV kV uV mA uA kHz MHz GHz mS/cm S/m MPa bar mbar cm mm km um nm g kg t lm cd
-dB ns N N.m T mT uT m[g] mol cal kcal Gcal Gcal/h [g] dS/m cm/h uR/h
+dB ns N N.m T mT uT m[g] mol cal kcal Gcal Gcal/h [g] dS/m cm/h uR/h g/h
 """
 
 # Micro sign, Greek mu, ohm sign and masculine ordinal look like others; powers and products have several forms.

@@ -115,5 +115,11 @@ def _is_only_place(readings: Mapping[str, Value], where: tuple[str, str]) -> boo
     )
 
 
+_DEGREES = re.compile(r"[+-]?[0-9]{1,3}\.[0-9]{1,20}")
+
+
 def _degrees(value: Value, most: int) -> bool:
+    """Whether it is a coordinate, quoted or not; a quoted one has a fraction, or it may be a code."""
+    if type(value) is str and _DEGREES.fullmatch(value):
+        value = float(value)
     return isinstance(value, (int, float)) and type(value) is not bool and -most <= value <= most

@@ -59,7 +59,7 @@ LATE: dict[str, Late] = {
     ),
     "valetudo": (
         [("valetudo/r/ConsumableMonitoringCapability/filter/$unit", "%")],
-        ("valetudo/r/ConsumableMonitoringCapability/filter", "31"),
+        ("valetudo/r/ConsumableMonitoringCapability/filter", "0"),
         {"ConsumableMonitoringCapability.filter": "%"},
     ),
 }

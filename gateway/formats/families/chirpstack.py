@@ -1,10 +1,12 @@
-"""ChirpStack v4: the events of its MQTT integration, and the downlinks it is sent.
+"""ChirpStack v4: the events of its MQTT integration, the downlinks it is sent, and what its gateways say.
 
 https://www.chirpstack.io/docs/chirpstack/integrations/events.html
+https://www.chirpstack.io/docs/chirpstack-gateway-bridge/payloads/events.html
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from gateway.formats.body import Body, Json
@@ -31,11 +33,13 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     if not isinstance(document, dict):
         return None
     draft = Draft(NAME, message, body)
+    if gateway := _gateway_in(levels):
+        return [_of_gateway(draft, gateway, levels, document)]
     if sort == "command":
         device = in_topic or text(document.get("devEui"))
         return [_command(draft, device, name, document)] if device else None
     info = members(document.get("deviceInfo"))
-    device = text(info.get("devEui")) or (in_topic if info else None)
+    device = text(info.get("devEui")) or (in_topic if info else None) or _of_version_3(document)
     if device is None:
         return None
     name = name or _guessed(document)
@@ -48,6 +52,11 @@ def _told_by(levels: list[str]) -> tuple[str | None, str, str]:
         if levels[at] == "application" and levels[at + 2] == "device":
             return levels[at + 3] or None, levels[at + 4], levels[at + 5]
     return None, "", ""
+
+
+def _of_version_3(document: Object) -> str | None:
+    """The device of a message of ChirpStack 3, which has no `deviceInfo` around it."""
+    return text(document.get("devEUI")) if "applicationID" in document else None
 
 
 _MARKS = {
@@ -71,7 +80,7 @@ def _guessed(document: Object) -> str:
     return next((name for mark, name in _MARKS.items() if mark in document), "join")
 
 
-_RECEPTION_UNITS = {"rssi": "dBm", "snr": "dB"}
+_RECEPTION_UNITS = {"rssi": "dBm", "snr": "dB", "loRaSNR": "dB"}
 _RADIO = (("bandwidth", "Hz"), ("spreadingFactor", None), ("bitrate", "bit/s"), ("frequencyDeviation", "Hz"))
 
 
@@ -80,7 +89,7 @@ def _uplink(draft: Draft, device: str, name: str, document: Object) -> Event:
     for at, entry in enumerate(receptions):
         _put_reception(draft, f"rxInfo.{at}", entry)
     _put_radio(draft, members(document.get("txInfo")))
-    for key in ("dr", "fPort", "confirmed", "data"):
+    for key in ("adr", "dr", "fPort", "confirmed", "data"):
         if key in document:
             draft.put(key, document[key])
     _put_object(draft, document.get("object"))
@@ -95,7 +104,7 @@ def _uplink(draft: Draft, device: str, name: str, document: Object) -> Event:
         document,
         # fCnt is left out where it is 0, as all zeros are: without it, there is no sequence to rely on.
         seq=counter if type(counter) is int else None,
-        via=text(receptions[0].get("gatewayId")) if receptions else None,
+        via=_gateway(receptions[0]) if receptions else None,
     )
 
 
@@ -109,11 +118,15 @@ def _put_object(draft: Draft, decoded: Json) -> None:
 
 def _put_reception(draft: Draft, path: str, entry: Object) -> None:
     # Not `location`, which is the gateway's.
-    if gateway := text(entry.get("gatewayId")):
+    if gateway := _gateway(entry):
         draft.put(f"{path}.gatewayId", gateway)
     for key, unit in _RECEPTION_UNITS.items():
         if (value := number(entry.get(key))) is not None:
             draft.put_value(f"{path}.{key}", value, unit, source="format")
+
+
+def _gateway(node: Object) -> str | None:
+    return text(node.get("gatewayId")) or text(node.get("gatewayID"))
 
 
 def _put_radio(draft: Draft, sent: Object) -> None:
@@ -121,6 +134,8 @@ def _put_radio(draft: Draft, sent: Object) -> None:
         draft.put_value("txInfo.frequency", frequency, "Hz", source="format")
     if (power := number(sent.get("power"))) is not None:
         draft.put_value("txInfo.power", power, "dBm", source="format")
+    if "dr" in sent:
+        draft.put("txInfo.dr", sent["dr"])
     for modulation, parameters in members(sent.get("modulation")).items():
         for key, unit in _RADIO:
             if (value := number(members(parameters).get(key))) is not None:
@@ -174,15 +189,24 @@ def _event(
 ) -> Event:
     if title := text(members(document.get("deviceInfo")).get("deviceName")):
         draft.put("deviceInfo.deviceName", title)
+    elif title := text(document.get("deviceName")):
+        draft.put("deviceName", title)
     return draft.event(
         device,
         kind,
-        stamp=document.get("time"),
+        stamp=_stamp(document),
         seq=seq,
         via=via,
         vendor_type=name,
         source_id=text(document.get("deduplicationId")),
     )
+
+
+def _stamp(document: Object) -> Json:
+    """The time of an event; in version 3 that of the reception."""
+    receptions = objects(document.get("rxInfo"))[:1]
+    stamps = (document.get("time"), *(entry.get("time") for entry in receptions), document.get("timestamp"))
+    return next((stamp for stamp in stamps if stamp), None)
 
 
 _EVENTS = {"up": _uplink, "status": _status, "location": _location}
@@ -195,11 +219,48 @@ def _command(draft: Draft, device: str, name: str, document: Object) -> Event:
     return draft.event(device, "command", vendor_type=name)
 
 
+_GATEWAY = re.compile(r"[0-9a-fA-F]{16}")
+_GATEWAY_KINDS: dict[str, Kind] = {"stats": "measurement", "up": "measurement", "conn": "availability"}
+
+
+# Not `location`: where a gateway stands is nothing of a frame's.
+_OF_ITS_OWN = frozenset({"gatewayId", "gatewayID", "time", "rxInfo", "location"})
+
+
+def _gateway_in(levels: list[str]) -> str | None:
+    """The gateway of `…/gateway/<id>/event/<event>`, `…/state/<state>`, `…/command/<command>`."""
+    *_, word, gateway, _, _ = ["", "", "", "", *levels]
+    return gateway if word == "gateway" and _GATEWAY.fullmatch(gateway) else None
+
+
+def _of_gateway(draft: Draft, gateway: str, levels: list[str], document: Object) -> Event:
+    """The statistics of a gateway, a frame as it heard it, whether it is connected, or an order to it."""
+    *_, sort, name = levels
+    reception = members(document.get("rxInfo"))
+    for path, node in (("", document), ("rxInfo.", reception)):
+        for key, value in node.items():
+            if key not in _OF_ITS_OWN:
+                draft.put(f"{path}{key}", value)
+    draft.put_known_units(lambda reading: _RECEPTION_UNITS.get(reading.removeprefix("rxInfo.")))
+    kind: Kind = "command" if sort == "command" else _GATEWAY_KINDS.get(name, "event")
+    return draft.event(gateway, kind, stamp=document.get("time") or reception.get("time"), vendor_type=name)
+
+
 FORMATS: tuple[Format, ...] = (
     Format(
         name=NAME,
         read=read,
-        topics=("#/application/+/device/+/event/+", "#/application/+/device/+/command/+"),
-        keys=(frozenset({"deviceInfo", "deduplicationId"}), frozenset({"deviceInfo", "time"})),
+        topics=(
+            "#/application/+/device/+/event/+",
+            "#/application/+/device/+/command/+",
+            "#/gateway/+/event/+",
+            "#/gateway/+/state/+",
+            "#/gateway/+/command/+",
+        ),
+        keys=(
+            frozenset({"deviceInfo", "deduplicationId"}),
+            frozenset({"deviceInfo", "time"}),
+            frozenset({"devEUI", "applicationID"}),
+        ),
     ),
 )

@@ -22,6 +22,7 @@ _TOPIC = re.compile(
 _IDENTITY = frozenset(
     {"thingId", "policyId", "_policy", "_policyId", "_copyPolicyFrom", "_namespace", "__schemaVersion"}
 )
+_ABOUT = frozenset({"_context", "_modified", "_revision", "_created"})
 _KINDS: dict[str, Kind] = {"commands": "command", "search": "other", "streaming": "other"}
 
 
@@ -32,6 +33,8 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
         if body.json_fault and message.properties and _is_named(message.properties.content_type):
             raise Unreadable(body.json_fault)
         return None
+    if "thingId" in document and ("features" in document or "_context" in document):
+        return _thing_alone(Draft(NAME, message, body), document)
     topic = document.get("topic")
     address = _TOPIC.fullmatch(topic) if isinstance(topic, str) and len(topic) <= 1_024 else None
     path = document.get("path", "/")
@@ -45,7 +48,7 @@ FORMATS: tuple[Format, ...] = (
         name=NAME,
         read=read,
         content_types=("application/vnd.eclipse.ditto+json",),
-        keys=(frozenset({"topic", "path"}),),
+        keys=(frozenset({"topic", "path"}), frozenset({"thingId", "features"}), frozenset({"thingId", "_context"})),
     ),
 )
 
@@ -76,6 +79,30 @@ def _event(draft: Draft, document: dict[str, Json], address: re.Match[str], path
         seq=seq if type(seq) is int else None,
         vendor_type=address.string[address.start(3) :],
     )
+
+
+def _thing_alone(draft: Draft, document: dict[str, Json]) -> Sequence[Event] | None:
+    """A thing without the protocol around it, as normalized messages have it; the `_context` says it once more."""
+    thing, features = document["thingId"], document.get("features", {})
+    if not isinstance(thing, str) or ":" not in thing or not isinstance(features, dict):
+        return None
+    for key, node in document.items():
+        if key not in _IDENTITY and key not in _ABOUT:
+            draft.put(key, node)
+    if where := values.position(draft.readings):
+        draft.put_units(dict.fromkeys(where, "deg"))
+    context = document.get("_context")
+    topic = context.get("topic") if isinstance(context, dict) else None
+    seq = document.get("_revision")
+    return [
+        draft.event(
+            thing,
+            "event" if isinstance(topic, str) else "state",
+            stamp=document.get("_modified"),
+            seq=seq if type(seq) is int else None,
+            vendor_type=topic.partition("/")[2].partition("/")[2] if isinstance(topic, str) else None,
+        )
+    ]
 
 
 def _thing(namespace: str, name: str, value: Json) -> str:

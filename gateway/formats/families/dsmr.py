@@ -15,7 +15,9 @@ from gateway.formats.plain import scalar
 from storage.event import Event, Message
 
 _ROOT = "dsmr"
-_PLACES = frozenset({"reading", "telegram", "day-consumption", "meter-stats", "current-month", "current-year", "consumption"})
+_PLACES = frozenset(
+    {"reading", "telegram", "day-consumption", "meter-stats", "current-month", "current-year", "consumption"}
+)
 _STATISTICS = "meter-stats"
 _READING_UNITS = {
     **{f"electricity_{way}_{tariff}": "kWh" for way in ("delivered", "returned") for tariff in (1, 2)},
@@ -41,7 +43,8 @@ _CONSUMPTION_UNITS = {
     "consumption.quarter-hour-peak-electricity.average_delivered": "kW",
 }
 _UNITS = _READING_UNITS | _TOTAL_UNITS | _CONSUMPTION_UNITS
-# `dsmr/json` and `dsmr/reading/…`, once `dsmr/telegram/…`, are the meter's own; the others are sums, of days, months and years.
+# `dsmr/json`, `dsmr/reading/…` and its elder `dsmr/telegram/…` are the meter's own; the others are sums, of days,
+# months and years.
 _UNNAMED = frozenset({"json", "reading", "telegram"})
 _STAMPS = ("timestamp", "read_at", "read_at_end")
 _TEXTS = frozenset({"dsmr_version"})
@@ -54,7 +57,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
         return _read_document(message, body, document)
     if body.json_fault:
         raise Unreadable(body.json_fault)
-    # The identification of some meters holds bytes that no text holds.
+    # An identification may hold bytes that no text holds.
     text = body.payload.decode("latin-1") if body.text is None else body.text
     if document is not None:
         return None

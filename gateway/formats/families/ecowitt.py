@@ -152,6 +152,7 @@ FORMATS: tuple[Format, ...] = (
             frozenset({"stationtype", "dateutc"}),
             frozenset({"softwaretype", "dateutc"}),
             frozenset({"tempinf", "baromrelin"}),
+            frozenset({"tempin", "baromrel"}),
         ),
     ),
 )

@@ -6,7 +6,9 @@ import base64
 import binascii
 import io
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeGuard
 
 import cbor2
 import msgspec
@@ -14,13 +16,14 @@ import msgspec
 from gateway.formats.body import Body, Json
 from gateway.formats.draft import Draft
 from gateway.formats.format import Format, Unreadable
-from storage.event import Event, Message
+from storage.event import Event, Kind, Message
 
 NAME = "edgex"
 
 Object = dict[str, Json]
 
 _MOST_WRAPPED = 4
+_COMMAND = re.compile(r"edgex/command(?:query)?/(request|response)(?:/([^/]+)(?:/(.+))?)?$")
 
 
 def read(message: Message, body: Body) -> Sequence[Event] | None:
@@ -33,8 +36,16 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     node, envelope = _opened(document)
     if _is_event(node):
         return list(_events(Draft(NAME, message, body), node, envelope))
+    draft = Draft(NAME, message, body)
     if _is_system_event(node):
-        return [_system_event(Draft(NAME, message, body), node)]
+        return [_system_event(draft, node)]
+    if _is_metric(node):
+        return [_metric(draft, node)]
+    if (several := _events_in(node)) is not None:
+        draft.count(len(several))
+        return [event for inner in several for event in _events(draft, inner, envelope)]
+    if (address := _COMMAND.search(message.topic)) and "apiVersion" in map(_uncapitalized, document):
+        return [_command(draft, document, address)]
     return None
 
 
@@ -64,7 +75,7 @@ def _opened(document: Object) -> tuple[Object, str | None]:
     correlation = document.get("correlationID", document.get("correlationId"))
     node = document
     for _ in range(_MOST_WRAPPED):
-        inner = node.get("event", node.get("payload"))
+        inner = node.get("event", node.get("payload", node.get("Payload")))
         if isinstance(inner, str):
             inner = _unpacked(inner)
         if not isinstance(inner, dict) or "apiVersion" not in node:
@@ -195,6 +206,68 @@ def _system_event(draft: Draft, node: Object) -> Event:
     )
 
 
+# Metrics of the services, and commands by way of messages
+
+
+def _is_metric(node: Object) -> bool:
+    fields = node.get("fields")
+    return (
+        isinstance(node.get("name"), str)
+        and "timestamp" in node
+        and "apiVersion" in node
+        and isinstance(fields, list)
+        and all(isinstance(field, dict) and isinstance(field.get("name"), str) for field in fields)
+    )
+
+
+def _metric(draft: Draft, node: Object) -> Event:
+    """What a service counts of itself; its tags say which service."""
+    name, fields, tags = _text(node["name"]), node["fields"], node.get("tags")
+    for field in fields if isinstance(fields, list) else ():
+        if isinstance(field, dict):
+            draft.put(f"{name}.{field['name']}", field.get("value"))
+    told = {str(tag.get("name")): tag.get("value") for tag in tags if isinstance(tag, dict)} if _is_list(tags) else {}
+    for key, value in told.items():
+        if key != "service":
+            draft.put(f"tags.{key}", value)
+    return draft.event(_text(told.get("service")) or name, "measurement", stamp=node["timestamp"], vendor_type=name)
+
+
+def _is_list(node: Json) -> TypeGuard[list[Json]]:
+    return isinstance(node, list)
+
+
+def _events_in(node: Object) -> list[Object] | None:
+    """The events that an answer holds several of."""
+    events = node.get("events")
+    objects = [event for event in events if isinstance(event, dict) and _is_event(event)] if _is_list(events) else []
+    return objects if objects and len(objects) == len(node["events"]) else None  # type: ignore[arg-type]
+
+
+def _command(draft: Draft, document: Object, address: re.Match[str]) -> Event:
+    """A request to a device, or the answer to one that has no event in it."""
+    parts = {_uncapitalized(key): node for key, node in document.items()}
+    asked = address[1] == "request"
+    if "errorCode" in parts:
+        draft.put("errorCode", parts["errorCode"])
+    if isinstance(query := parts.get("queryParams"), dict):
+        draft.put("queryParams", query)
+    payload = parts.get("payload")
+    for key, node in payload.items() if isinstance(payload, dict) else ():
+        if key not in ("apiVersion", "requestId"):
+            draft.put(key, node)
+    source_id = _text(parts.get("requestId", parts.get("requestID"))) or None
+    kind: Kind = "command" if asked else "event"
+    received = _COMMAND.search(_text(parts.get("receivedTopic"))) or address
+    device = received[2] or address[2] or "edgex"
+    return draft.event(device, kind, source_id=source_id, vendor_type=received[3])
+
+
+def _uncapitalized(key: str) -> str:
+    """Keys of the envelope begin with a small letter or a great one, by version."""
+    return key[:1].lower() + key[1:]
+
+
 def _text(node: Json) -> str:
     return node if isinstance(node, str) else ""
 
@@ -203,11 +276,13 @@ FORMATS: tuple[Format, ...] = (
     Format(
         name=NAME,
         read=read,
-        topics=("#/edgex/events/#", "#/edgex/system-events/#"),
+        topics=("#/edgex/events/#", "#/edgex/system-events/#", "#/edgex/command/#", "#/edgex/commandquery/#"),
         keys=(
             frozenset({"deviceName", "readings"}),
             frozenset({"apiVersion", "event"}),
             frozenset({"apiVersion", "payload"}),
+            frozenset({"apiVersion", "events"}),
+            frozenset({"apiVersion", "name", "fields"}),
         ),
     ),
 )

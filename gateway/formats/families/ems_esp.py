@@ -120,8 +120,8 @@ def _fill(draft: Draft, body: Body, path: list[str]) -> Kind | None:
         _put(draft, [data[1], *filter(None, data.groups()[1:]), *path[1:]], body)
         draft.put_known_units(_degrees if data[1] == "temperaturesensor" else _unit_of)
         return None
-    if _ORDER.fullmatch(first):
-        _put_order(draft, path, body)
+    if order := _ORDER.fullmatch(first):
+        _put_order(draft, [order[1], *path[1:]] if first.endswith("_cmd") else path, body)
         draft.put_known_units(_unit_of)
         return "command"
     _put(draft, [] if isinstance(body.document, dict) else path, body)

@@ -47,7 +47,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     if not _put(draft, component, path, message, body):
         return None
     # The prefix is the node's name, or what the user has set in its place.
-    return [draft.event("/".join(levels[:at]), "command" if command else _kind(component, path))]
+    return [draft.event("/".join(levels[:at]), "command" if command else _kind(draft, component, path))]
 
 
 def _component_at(levels: list[str]) -> int | None:
@@ -58,11 +58,13 @@ def _component_at(levels: list[str]) -> int | None:
     return len(levels) - 4 if len(levels) > 4 and levels[-4] in _COMPOUND else None
 
 
-def _kind(component: str, path: list[str]) -> Kind | None:
+def _kind(draft: Draft, component: str, path: list[str]) -> Kind | None:
     if component == "event":
         return "event"
     numeric = component in _NUMBERS or path[-1] in _COMPOUND_NUMBERS or path[-1].endswith("_temperature")
-    return None if numeric else "state"
+    if not numeric:
+        return "state"
+    return "measurement" if draft.quality else None  # nan: a sensor that has no value for now
 
 
 def _put(draft: Draft, component: str, path: list[str], message: Message, body: Body) -> bool:

@@ -37,13 +37,13 @@ _CENTURY_S = 3_155_760_000
 def read(message: Message, body: Body) -> Sequence[Event] | None:
     """One event of the site, a loadpoint, a vehicle, or of evcc itself; `/set` asks for a change."""
     levels = message.topic.split("/")
-    if _ROOT not in levels[:-1]:
+    at = _base(levels)
+    if at is None:
         return None
     if body.document is None and body.json_fault:
         raise Unreadable(body.json_fault)
     if body.document is None and body.text is None:
         return None
-    at = levels.index(_ROOT) + 1
     path = levels[at:]
     if body.document is not None and len(path) < 3:  # evcc gives each value of a thing a topic of its own
         return None
@@ -54,6 +54,16 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     draft = Draft(NAME, message, body)
     kind = _fill(draft, path[thing:], body)
     return [draft.event("/".join(levels[: at + thing]), "command" if order else kind)]
+
+
+def _base(levels: list[str]) -> int | None:
+    """Where the base topic ends; under another one only what nobody else is likely to call so."""
+    if _ROOT in levels[:-1]:
+        return levels.index(_ROOT) + 1
+    at = levels.index("loadpoints") if "loadpoints" in levels else 0
+    leaf = levels[-2] if levels[-1] == "set" else levels[-1]
+    telling = not leaf.islower() and (leaf in _UNITS or leaf in _DURATIONS)
+    return at if at and len(levels) > at + 2 and telling else None
 
 
 def _fill(draft: Draft, path: list[str], body: Body) -> Kind | None:
@@ -94,4 +104,6 @@ _TEXTS = frozenset(_NAMES.split())
 _LINES = frozenset({"l1", "l2", "l3", "1", "2", "3"})
 _UNITS = {leaf: line.split()[0] for line in _LEAVES.strip().splitlines() for leaf in line.split()[1:]}
 
-FORMATS: tuple[Format, ...] = (Format(name=NAME, read=read, topics=("evcc/#", "+/evcc/#")),)
+FORMATS: tuple[Format, ...] = (
+    Format(name=NAME, read=read, topics=("evcc/#", "+/evcc/#", "#/loadpoints/+/+", "#/loadpoints/+/+/set")),
+)

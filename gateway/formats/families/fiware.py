@@ -22,6 +22,7 @@ _TASKS = frozenset({"attrs", "cmd", "cmdexe", "configuration"})
 _COMMANDS: dict[str, Kind] = {"cmd": "command", "cmdexe": "event", "configuration": "command"}
 _NUMERIC = re.compile(r"\s*-?[0-9]+(\.[0-9]+)?\s*%?")
 _TIMES = ("TimeInstant", "timestamp")
+_PAIRS = re.compile(r"(?:[0-9]{4}[^|#]*\|)?[\w.:-]+\|[^|#]+(?:[|#][\w.:-]+\|[^|#]+)*")
 _decode = msgspec.json.Decoder().decode
 
 
@@ -48,12 +49,21 @@ def read_ul(message: Message, body: Body) -> Sequence[Event] | None:
         if topic.protocol and body.document is None:
             raise Unreadable("neither name|value nor device@command|value")
         return None
+    if not topic.protocol and message.topic[:1] != "/" and not _is_surely_ul(topic, text):
+        return None
     draft = Draft(UL, message, body)
     if topic.task == "attrs":
         return [_group(draft, topic, group.removeprefix("|")) for group in text.split("#")]
     if topic.task == "configuration" and topic.name == "commands":
         return [_request(draft, topic, text.split("|"))]
     return [_command(draft, topic, text)]
+
+
+def _is_surely_ul(topic: _Topic, text: str) -> bool:
+    """What to believe on a topic that others may have as well: pairs, or a command that names the topic's device."""
+    if topic.task == "attrs":
+        return _PAIRS.fullmatch(text) is not None
+    return text.startswith(f"{topic.device}@")
 
 
 def read_json(message: Message, body: Body) -> Sequence[Event] | None:
@@ -68,8 +78,9 @@ def read_json(message: Message, body: Body) -> Sequence[Event] | None:
     if isinstance(document, dict):
         return None if _is_ngsi(document) else [_object(draft, topic, document)]
     if isinstance(document, list) and document and all(isinstance(node, dict) for node in document):
-        draft.count(len(document))
-        return [_object(draft, topic, node) for node in document if isinstance(node, dict)]
+        nodes = [node for node in document if isinstance(node, dict)]
+        draft.count(len(nodes))
+        return None if all(map(_is_ngsi, nodes)) else [_object(draft, topic, node) for node in nodes]
     if topic.protocol and body.payload:
         raise Unreadable(body.json_fault or "neither a JSON object nor an array of objects")
     return None
@@ -77,6 +88,8 @@ def read_json(message: Message, body: Body) -> Sequence[Event] | None:
 
 def _filters(protocol: str) -> tuple[str, ...]:
     with_protocol = tuple(f"#/{protocol}/+/+/{end}" for end in ("attrs", "attrs/+", "cmd", "cmdexe", "configuration/+"))
+    if protocol == "ul":  # its text says enough, wherever it stands
+        with_protocol += ("#/+/+/attrs", "#/+/+/cmd", "#/+/+/cmdexe")
     # What agents publish, and what old devices do, begins with the API key.
     return (*with_protocol, "/+/+/attrs", "/+/+/attrs/+", "/+/+/cmd", "/+/+/cmdexe", "/+/+/configuration/+")
 
@@ -121,9 +134,10 @@ def _group(draft: Draft, topic: _Topic, group: str) -> Event:
 
 
 def _command(draft: Draft, topic: _Topic, text: str) -> Event:
-    """`device@command|value`, or with parameters `device@command|name=value|…`."""
-    (_, marked, name), *fields = text.partition("|")[0].partition("@"), *text.split("|")[1:]
-    if not marked or not name:
+    """`device@command|value`, or with parameters `device@command|name=value|…`; a transformed command has no device."""
+    head, *fields = text.split("|")
+    _, marked, name = head.rpartition("@") if "@" not in head else head.partition("@")
+    if not name or not (marked or fields):
         raise Unreadable(f"not device@command|value: {texts.shortened(text, 60)}")
     draft.count(len(fields))
     stamp = None

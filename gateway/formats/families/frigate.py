@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gateway.formats.body import Body, Json
 from gateway.formats.draft import Draft
 from gateway.formats.format import Format, Unreadable
-from gateway.formats.plain import scalar
+from gateway.formats.plain import NOTHING, scalar
 from storage.event import Event, Kind, Message
 
 NAME = "frigate"
@@ -17,8 +17,10 @@ _REPORTS = frozenset({"events", "reviews", "tracked_object_update", "triggers"})
 _CHANGES = frozenset({"events", "reviews"})
 # Frigate obeys what is published here; so it does on every topic that ends in `set`.
 _ORDERS = frozenset({"restart", "onConnect", "ptz", "suspend"})
+# Whether it is on; `motion` tells whether anything moves.
+_MOTION_DETECTION = ["motion", "state"]
 _IMAGES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
-_UNITS = {"inference_speed": "ms", "uptime": "s", "suspended": "s"}
+_UNITS = {"inference_speed": "ms", "uptime": "s", "suspended": "s", "dBFS": "dB"}
 _STORAGE_UNITS = dict.fromkeys(("total", "used", "free"), "MB")
 
 
@@ -132,6 +134,8 @@ def _value(message: Message, body: Body, prefix: str, path: list[str]) -> list[E
         return None
     own = len(path) == 1 or path[0] in ("profile", "notifications")
     device, names = (prefix, path) if own else (path[0], path[1:])
+    if len(names) > 1 and names[-1] == "state" and names != _MOTION_DETECTION:
+        names = names[:-1]  # of what `set` changes
     name, via = ".".join(names), None if own else prefix
     if not device.strip() or not name:
         return None
@@ -149,7 +153,8 @@ def _put_payload(draft: Draft, name: str, body: Body) -> None:
     if body.document is not None:
         draft.put(name, body.document)
     elif body.text:
-        draft.put(name, scalar(body.text))
+        word = body.text.lower() in NOTHING and name != "profile"  # the name of a class, or of no activity
+        draft.put(name, body.text if word else scalar(body.text))
 
 
 def _kind(path: list[str]) -> Kind | None:

@@ -62,9 +62,10 @@ def _uplink(draft: Draft, device: str, document: Object, hotspots: list[Object])
     heard_by = hotspots[0] if hotspots else {}
     where = position(draft.readings)
     draft.put_units(dict.fromkeys(where or (), "deg"))
+    joined = document.get("type") == "join"
     return draft.event(
         device,
-        "location" if where else "measurement",
+        "event" if joined else "location" if where else "measurement",
         stamp=document.get("reported_at"),
         seq=counter if type(counter) is int else None,
         via=text(heard_by.get("name")) or text(heard_by.get("id")),

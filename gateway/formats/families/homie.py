@@ -142,7 +142,10 @@ def read4(message: Message, body: Body) -> Sequence[Event] | None:
     momentary = body.learned.get(_NAME4, f"{topic}/$retained") == "false"
     datatype, unit = (word if isinstance(word, str) else "" for word in (datatype, unit))
     _put_property(draft, f"{levels[2]}.{levels[3]}", body, datatype, unit)
-    return [draft.event(levels[1], "command" if command else "event" if momentary else None)]
+    kind: Kind | None = "command" if command else "event" if momentary else None
+    if kind is None and datatype in _NUMBERS and body.text:
+        kind = "measurement"  # NaN as well
+    return [draft.event(levels[1], kind)]
 
 
 def teach4(message: Message, body: Body) -> Iterator[Lesson]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from gateway.formats import fields, texts
 from gateway.formats.body import Body, Json
 from gateway.formats.draft import Draft
 from gateway.formats.format import Format, Unreadable, named
-from gateway.formats.values import position
+from gateway.formats.values import kind_of, position
 from storage.event import Event, Message, Value
 
 NAME = "influx_lp"
@@ -20,13 +21,25 @@ _MOST_FAULTS = 10
 _MEASUREMENT = r"(?:[^\x00-\x20\x7f\\,=#]|\\++[^\\\x00-\x1f\x7f])(?:[^\x00-\x20\x7f\\,=]|\\++[^\\\x00-\x1f\x7f])*+"
 _KEY = r"(?:[^\x00-\x20\x7f\\,=]|\\++[^\\\x00-\x1f\x7f])++"
 _VALUE = r'(?:"(?:[^"\\]|\\.)*+"|[^\x00-\x20\x7f,"]++)'
-# The key of a measurement may hold `=`, says the grammar: but `a=1 b=2` is no point, and who writes such names?
-_HEAD = rf"({_MEASUREMENT})((?:,{_KEY}={_KEY})*+)\ ++"
-_POINT = re.compile(
-    rf"\ *+{_HEAD}({_KEY}={_VALUE}(?:,{_KEY}={_VALUE})*+)(?:\ ++(-?[0-9]{{1,19}}))?\ *+\r?(?:\n|\Z)", re.DOTALL
-)
-_LIKE_A_POINT = re.compile(rf"\ *+{_HEAD}{_KEY}=")
-_WITHOUT_FIELDS = re.compile(rf"\ *+{_MEASUREMENT}(?:,{_KEY}=(?:{_KEY})?+)++\ *+(?:[\r\n]|\Z)")
+
+
+class _Shape(NamedTuple):
+    """What a line must be like."""
+
+    point: re.Pattern[str]
+    like: re.Pattern[str]
+
+
+def _shape(measurement: str) -> _Shape:
+    head = rf"({measurement})((?:,{_KEY}={_KEY})*+)\ ++"
+    fields = rf"({_KEY}={_VALUE}(?:,{_KEY}={_VALUE})*+)"
+    stamp = r"(?:\ ++(-?[0-9]{1,19}))?\ *+\r?(?:\n|\Z)"
+    return _Shape(re.compile(rf"\ *+{head}{fields}{stamp}", re.DOTALL), re.compile(rf"\ *+{head}{_KEY}="))
+
+
+# A measurement may hold `=`, says the grammar: but `a=1 b=2` is no point, but where nothing else is to be expected.
+_SHAPE = _shape(_MEASUREMENT)
+_PROMISED_SHAPE = _shape(_MEASUREMENT.replace(",=", ","))
 _PROMISES = frozenset({"influx", "influxdb", "lp", "lineprotocol", "line-protocol", "line_protocol"})
 """Levels of a topic that say that there is nothing but line protocol."""
 _NO_POINT = re.compile(r"[ \r]*+(?:#[^\n]*+)?(?:\n|\Z)")
@@ -52,9 +65,10 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     if text is None or "=" not in text:
         return None
     promised = not _PROMISES.isdisjoint(message.topic.lower().split("/"))
-    if not _is_like_points(text):
-        if promised and _WITHOUT_FIELDS.match(text):
-            raise Unreadable(f"line 1 of line protocol: no field: {text[:100]}")
+    shape = _PROMISED_SHAPE if promised else _SHAPE
+    if not _is_like_points(text, shape):
+        if promised and body.document is None:
+            raise Unreadable(f"not line protocol: {text[:100]}")
         return None
     draft = Draft(NAME, message, body)
     topic = named(body.place.device, body)
@@ -65,7 +79,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
         draft.count()
         if skipped := _NO_POINT.match(text, at):
             at = skipped.end()
-        elif point := _POINT.match(text, at):
+        elif point := shape.point.match(text, at):
             try:
                 events.append(_event(draft, body, topic, point))
             except ValueError as fault:
@@ -79,7 +93,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     if events and faults:
         events.append(_report(draft, body, topic, text, faults))
     elif faults:
-        _refuse(text, faults, promised=promised)
+        _refuse(text, faults, shape, promised=promised)
     return events or None
 
 
@@ -99,12 +113,12 @@ def point(draft: Draft, topic: str, name: str, tags: Mapping[str, Json], values:
     return device or topic
 
 
-def _is_like_points(text: str) -> bool:
+def _is_like_points(text: str, shape: _Shape) -> bool:
     """Whether the first line that is no comment has the shape of a point."""
     at = 0
     while at < len(text) and (skipped := _NO_POINT.match(text, at)):
         at = skipped.end()
-    return _LIKE_A_POINT.match(text, at) is not None
+    return at < len(text) and shape.like.match(text, at) is not None
 
 
 def _event(draft: Draft, body: Body, topic: str, found: re.Match[str]) -> Event:
@@ -114,7 +128,7 @@ def _event(draft: Draft, body: Body, topic: str, found: re.Match[str]) -> Event:
     values = [(_bare(key), _value(value)) for key, value in _FIELD.findall(field_set)]
     device = point(draft, topic, name, tags, values)
     _mark_not_numbers(draft, name, values, field_set)
-    kind = body.place.kind or ("location" if position(draft.readings) else "measurement")
+    kind = body.place.kind or ("location" if kind_of(draft.readings) == "location" else "measurement")
     return draft.event(device, kind, stamp=int(stamp) if stamp else None)
 
 
@@ -163,10 +177,10 @@ def _report(draft: Draft, body: Body, topic: str, text: str, faults: Sequence[tu
     return draft.event(topic, "other", vendor_type="lines that are no points")
 
 
-def _refuse(text: str, faults: Sequence[tuple[int, str]], *, promised: bool) -> None:
+def _refuse(text: str, faults: Sequence[tuple[int, str]], shape: _Shape, *, promised: bool) -> None:
     """Raise Unreadable where it can be nothing else: `door state=open` is as good a text as a point."""
     at, fault = faults[0]
-    like = _LIKE_A_POINT.match(text, at)
+    like = shape.like.match(text, at)
     if promised or "out of range" in fault or (like and like[2]):
         raise Unreadable(f"line {_line(text, at)} of line protocol: {fault}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -51,6 +52,8 @@ _FORMS = ("double", "float", "long", "int", "bool", "text", "bytes")
 _POSITION_UNITS = {"latitude": "deg", "longitude": "deg", "altitude": "m", "heading": "deg", "speed": "m/s"}
 # The tags of the body and of a metric: field numbers 5001 and 5000.
 _TAGS = (b"\xca\xb8\x02", b"\xc2\xb8\x02")
+# A timestamp and a position with latitude and longitude, where there are no metrics.
+_PLACED = re.compile(rb"\x08[\x80-\xff]{5}[\x01-\x7f]\x12[\x12-\x7f]\x09.{8}\x11.{8}", re.DOTALL)
 
 
 class _Sent(Protocol):
@@ -73,7 +76,7 @@ class _Payload(_Sent, Protocol):
 
 def read(message: Message, body: Body) -> Sequence[Event] | None:
     """One event of the metrics and the position."""
-    if not any(tag in message.payload for tag in _TAGS):
+    if not any(tag in message.payload for tag in _TAGS) and not _PLACED.match(message.payload):
         return None
     try:
         payload = cast("_Payload", parsed(_CLASSES["Payload"], message.payload, "Kura"))
@@ -97,7 +100,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
 def _is_kura(payload: _Payload) -> bool:
     """Whether any of Kura's own fields is there, and each metric as Kura demands it."""
     described = all(metric.HasField("kind") and metric.name for metric in payload.metrics)
-    return described and bool(payload.metrics or payload.HasField("body"))
+    return described and bool(payload.metrics or payload.HasField("body") or payload.HasField("position"))
 
 
 def _value(metric: _Metric) -> Value:
@@ -129,11 +132,14 @@ def _client(topic: str, body: Body) -> tuple[str, Kind | None]:
     device = levels[1] if len(levels) > 2 and levels[1].strip() else named(body.place.device, body)
     if not control or len(levels) < 4:
         return device, None
-    return device, _LIFE.get(levels[3]) if levels[2] == "MQTT" else "command" if levels[3] in _VERBS else None
+    if levels[2] == "MQTT":
+        return device, _LIFE.get(levels[3])
+    return device, "command" if levels[3] in _VERBS else "event" if levels[3] in _ANSWERS else None
 
 
 _LIFE: dict[str, Kind] = {"BIRTH": "birth", "APPS": "birth", "DC": "death", "LWT": "death", "MISSING": "death"}
 _VERBS = frozenset({"GET", "PUT", "POST", "DEL", "EXEC"})
+_ANSWERS = frozenset({"REPLY", "NOTIFY"})
 
 FORMATS: tuple[Format, ...] = (
     Format(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from gateway.formats.body import Body, Json
 from gateway.formats.draft import Draft
-from gateway.formats.format import Format, Unreadable
+from gateway.formats.format import Format, Unreadable, named
 from storage.event import Event, Kind, Message
 
 NAME = "neuron_modbus"
 
 Object = dict[str, Json]
 
+_ANSWERS = re.compile(r"([^/]+)/(?:read|write)/resp$")
 _PARTS = frozenset({"node", "group", "timestamp", "tags", "values", "errors", "metas"})
 
 
@@ -31,7 +33,10 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     if _holds_states(document):
         return list(_states(draft, document))
     if _is_answer(document):
-        return [_answer(draft, document, message.topic)]
+        return [_answer(draft, body, document, message.topic)]
+    stamp = document.get("timestamp")
+    if message.topic.startswith("/neuron/") and type(stamp) is int and (inner := _with_node(document)) is not None:
+        return [_custom(draft, inner, stamp)]
     return None
 
 
@@ -122,15 +127,39 @@ def _states(draft: Draft, document: Object) -> Iterator[Event]:
             yield draft.event(str(state["node"]), "availability", stamp=document["timestamp"])
 
 
-def _answer(draft: Draft, document: Object, topic: str) -> Event:
+def _answer(draft: Draft, body: Body, document: Object, topic: str) -> Event:
+    """The topic names the node of Neuron that answers: `/neuron/<node>/read/resp`."""
     _put_tags(draft, document.get("tags"))
     if "error" in document:
         draft.put("error", document["error"])
-    levels = topic.split("/")
+    found = _ANSWERS.search(topic)
     kind: Kind | None = "event" if "error" in document else None
-    return draft.event(
-        levels[-3] if len(levels) > 2 and levels[-3] else "neuron", kind, source_id=str(document["uuid"])
-    )
+    return draft.event(found[1] if found else named(body.place.device, body), kind, source_id=str(document["uuid"]))
+
+
+# What users lay out as they like, with the node and the group somewhere in it
+
+
+def _with_node(document: Object, depth: int = 0) -> Object | None:
+    """The object that names the node and the group; levels of a custom format are three at most."""
+    if isinstance(document.get("node"), str) and isinstance(document.get("group"), str):
+        return document
+    inner = (_with_node(node, depth + 1) for node in document.values() if isinstance(node, dict) and depth < 3)
+    return next((node for node in inner if node is not None), None)
+
+
+def _custom(draft: Draft, document: Object, timestamp: Json) -> Event:
+    for key, node in document.items():
+        if _is_named(node, "name"):
+            _put_tags(draft, node)
+        elif isinstance(node, dict) and "error" in key:
+            for name in node:
+                draft.put_missing(name, "bad")
+        elif key.endswith("values"):
+            _put_all(draft, node)
+        elif key not in _PARTS:
+            draft.put(key, node)
+    return draft.event(_device(document), stamp=timestamp)
 
 
 def _device(document: Object) -> str:

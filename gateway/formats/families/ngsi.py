@@ -117,7 +117,7 @@ def _objects(node: Json) -> list[Object]:
 
 
 def _is_entity(entity: Object, *, notified: bool) -> bool:
-    """Plain JSON may have an id and a type: it takes an attribute, a context, a URN or a data model to make an entity."""
+    """Plain JSON may have an id and a type: an attribute, a context, a URN or a data model makes an entity."""
     name = entity.get("id")
     if not isinstance(name, str) or not name.strip():
         return False
@@ -130,7 +130,7 @@ def _is_entity(entity: Object, *, notified: bool) -> bool:
 
 
 def _is_of_model(entity: Object, name: str) -> bool:
-    """Whether an entity without metadata (`keyValues`) is told by its type in CamelCase and by what data models have."""
+    """Whether an entity without metadata (`keyValues`) is told by its type and by what data models have."""
     sort = entity["type"]
     if not isinstance(sort, str) or not _TYPE.fullmatch(sort) or not _OF_OTHERS.isdisjoint(entity):
         return False

@@ -30,6 +30,7 @@ _KINDS: dict[str, Kind] = {
     "ua-action-response": "event",
 }
 _HEADER = frozenset({"MessageId", "MessageType", "PublisherId", "Timestamp", "DataSetWriterId", "DataSetWriterName"})
+_ENVELOPE = frozenset({"body", "enqueuedTime", "properties", "systemProperties"})
 _STAMPS = ("SourceTimestamp", "ServerTimestamp")
 _PICOSECONDS = ("SourcePicoseconds", "SourcePicoSeconds", "ServerPicoseconds", "ServerPicoSeconds")
 _DATA_VALUE = frozenset({"Value", "UaType", "Dimensions", "Status", "StatusCode", *_STAMPS, *_PICOSECONDS})
@@ -42,7 +43,7 @@ Object = dict[str, Json]
 
 def read(message: Message, body: Body) -> Sequence[Event] | None:
     """An event for each time at which fields of a data set had their values, or of each monitored item."""
-    document = body.document
+    document = _opened(body.document)
     items = document if isinstance(document, list) else [document]
     objects = [item for item in items if isinstance(item, dict)]
     if not objects or len(objects) < len(items) or not all(map(_is_ours, objects)):
@@ -55,7 +56,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
 
 def teach(message: Message, body: Body) -> Iterator[Lesson]:
     """Of metadata: the types and units of a data set's fields."""
-    document = body.document
+    document = _opened(body.document)
     for item in document if isinstance(document, list) else [document]:
         if (
             isinstance(item, dict)
@@ -66,6 +67,12 @@ def teach(message: Message, body: Body) -> Iterator[Lesson]:
             again = (topic.replace("/metadata/", "/data/"), topic.replace("/metadata/", "/data/").rpartition("/")[0])
             topics = again if "/metadata/" in topic else ()
             yield Lesson(key=_writer(item, item), value=_described(item["MetaData"]), topics=topics)
+
+
+def _opened(document: Json) -> Json:
+    """What Azure IoT Hub passes on stands in an envelope of its own."""
+    enveloped = isinstance(document, dict) and "body" in document and document.keys() <= _ENVELOPE
+    return document["body"] if enveloped and isinstance(document, dict) else document
 
 
 def _is_ours(item: Object) -> bool:
@@ -181,7 +188,7 @@ def _put(draft: Draft, name: str, value: Json, told: Object, quality: Quality | 
 
 
 def _sample(draft: Draft, item: Object) -> Event:
-    value = item["Value"]
+    value = _notified(item["Value"])
     extension = item.get("ExtensionFields")
     publisher = extension.get("PublisherId") if isinstance(extension, dict) else None
     seq = item.get("SequenceNumber")
@@ -198,6 +205,13 @@ def _sample(draft: Draft, item: Object) -> Event:
         kind, stamp = "measurement", field.stamp or stamp
     number = seq if type(seq) is int else None
     return draft.event(_server(item), kind, stamp=stamp, seq=number, via=_text(publisher) or None)
+
+
+def _notified(value: Json) -> Json:
+    """An event's fields, which the reversible encoding has as the body of a structure."""
+    inner = _unwrapped(value)
+    wrapped = isinstance(value, dict) and "Body" in value and isinstance(inner, dict)
+    return inner if wrapped else value
 
 
 def _node_name(item: Object) -> str:
@@ -334,6 +348,7 @@ FORMATS: tuple[Format, ...] = (
             frozenset({"DataSetWriterId", "MessageType"}),
             frozenset({"NodeId", "EndpointUrl", "Value"}),
             frozenset({"NodeId", "ApplicationUri", "Value"}),
+            frozenset({"body", "properties"}),
         ),
     ),
 )

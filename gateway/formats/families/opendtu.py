@@ -81,7 +81,8 @@ def _split(topic: str) -> tuple[list[str], str, list[str]] | None:
         thing = levels[-back] if len(levels) >= back else ""
         paths = _OF_INVERTERS if _SERIAL.fullmatch(thing) else _OF_OTHERS.get(thing, frozenset())
         path = levels[1 - back :]
-        if "/".join(path) in paths:
+        # A later version may have more to tell of a part that is known.
+        if "/".join(path) in paths or (back == 3 and path[0] in _PARTS and paths is _OF_INVERTERS):
             return levels[:-back], thing, path
     return None
 
@@ -109,6 +110,7 @@ _OF_INVERTERS = frozenset(
         *_paths("cmd", _CMD),
     ]
 )
+_PARTS = frozenset({*map(str, _CHANNELS), "status", "radio", "device", "cmd"})
 _OF_OTHERS = {
     "dtu": frozenset([*_DTU.split(), *_paths("heap", _HEAP)]),
     "ac": frozenset(_SUM_AC.split()),

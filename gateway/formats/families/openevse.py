@@ -22,7 +22,7 @@ A    pilot max_current
 dBm  srssi
 B    freeram
 s    session_elapsed elapsed uptime time_to_full_charge
-Wh   session_energy watthour
+Wh   session_energy watthour wh
 W.s  wattsec
 kWh  total_energy total_day total_week total_month total_year
 %    battery_level vehicle_charge_limit home_battery_soc
@@ -99,7 +99,7 @@ def _split(topic: str) -> tuple[str, str]:
     base, found, command = topic.partition(f"/{_RAPI_IN}/")
     if found:
         return base, f"{_RAPI_IN}/{command}"
-    levels = topic.split("/")
+    levels = topic.rstrip("/").split("/")
     for back in (2, 1):
         if "/".join(levels[-back:]) in _PATHS:
             return "/".join(levels[:-back]), "/".join(levels[-back:])

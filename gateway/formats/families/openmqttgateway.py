@@ -76,6 +76,11 @@ def _anywhere(draft: Draft, document: Object, last: str) -> Sequence[Event] | No
 
 
 def _heard(draft: Draft, module: str, gateway: str, rest: list[str], document: Object) -> Event:
+    if document.get("model") == "status" and module == "RTL_433":  # of the receiver itself
+        for key, value in document.items():  # its duration is that of a signal, not in seconds
+            draft.put(key, value)
+        draft.put_known_units(_OF_RECEIVER.get)
+        return draft.event(gateway, "state", vendor_type=module)
     if module == "RTL_433" and (device := transmitter(document)):
         kind_of_transmission = put_transmission(draft, document)
         draft.put_units({"rssi": "dBm"})  # its radios know the power; rtl_433's do not
@@ -86,10 +91,12 @@ def _heard(draft: Draft, module: str, gateway: str, rest: list[str], document: O
     device = (
         _named(document) or _phone(module, document) or "/".join(_address(level) or level for level in rest) or None
     )
-    kind: Kind = "event" if module in _HAPPENINGS else kind_of(draft.readings)
+    pressed = module in _HAPPENINGS or document.get("type") == "BTN"
+    kind: Kind = "event" if pressed else kind_of(draft.readings)
     return draft.event(device or gateway, kind, via=gateway if device else None, vendor_type=_model(document) or module)
 
 
+_OF_RECEIVER = {"rssi": "dBm", "currentRssi": "dBm", "rssiThreshold": "dBm", "freeMem": "B"}
 # A button was pressed, a message came: what these modules hear has no measurements in it.
 _HAPPENINGS = frozenset({"2G", "433", "GPIOKeyCode", "IR", "Pilight", "RF2", "SRFB"})
 
@@ -158,6 +165,9 @@ _UNITS: dict[str, str] = {
     "uptime": "s",
     "volt": "V",
     "wattsm2": "W/m2",
+    "darkness": "lx",
+    "rot": "deg",
+    **dict.fromkeys(("x_axis", "y_axis", "z_axis"), "m/s2"),
 }
 """Of the properties in https://github.com/theengs/decoder/tree/development/src/devices, and of the gateway's own."""
 

@@ -53,9 +53,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     """One event of a message that names one of the documented types."""
     document = body.document
     if document is None:
-        if body.json_fault and message.topic.startswith("owntracks/"):
-            raise Unreadable(body.json_fault)
-        return None
+        return _no_json(message, body)
     sort = document.get("_type") if isinstance(document, dict) else None
     if not isinstance(document, dict) or not isinstance(sort, str):
         return None
@@ -76,6 +74,22 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
             placed=sort in ("location", "transition"),
         )
     ]
+
+
+def _no_json(message: Message, body: Body) -> Sequence[Event] | None:
+    """A text, or the empty payload by which a card or a will is taken back: the device is known all the same."""
+    levels = message.topic.split("/")
+    if levels[0] != "owntracks":
+        return None
+    if body.json_fault:
+        raise Unreadable(body.json_fault)
+    if len(levels) < 3 or body.text is None:
+        return None
+    draft = Draft(NAME, message, body)
+    if body.text:
+        draft.put("text", body.text)
+    kind: Kind = "command" if levels[-1] == "cmd" else "other"
+    return [draft.event(_device(message.topic), kind)]
 
 
 def _device(topic: str) -> str:

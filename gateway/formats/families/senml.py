@@ -34,6 +34,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "vb": (bool,),
     "vd": (str, bytes),
 }
+_OF_DRAFT = {"sv": "vs", "bv": "vb"}
 _DEVICE_URN = re.compile(r"(urn:dev:[a-z]+:[0-9A-Za-z.\-]+)(?:[:/_](.+))?")
 _SEPARATORS = ":/._- "
 
@@ -62,8 +63,9 @@ def read_json(message: Message, body: Body) -> Sequence[Event] | None:
     document: object = body.document
     if document is None and promised:
         document = _stream(body)
-    if isinstance(document, dict) and promised:
-        document = [document]
+    if isinstance(document, dict):
+        alone = promised or (isinstance(document.get("bn"), str) and _holds_value(document))
+        document = _of_draft(document) or ([document] if alone else None)
     return _read("senml_json", message, body, document, promised=promised)
 
 
@@ -86,11 +88,23 @@ def _read(name: str, message: Message, body: Body, document: object, *, promised
     if records is None or (fault := _fault(records)):
         if promised:
             raise Unreadable(body.json_fault or f"not SenML: {fault if records else 'not an array of records'}")
+        if records and _names_a_device(records[0]) and (fault := _forbidden(records)):
+            raise Unreadable(f"not SenML: {fault}")
         return None
     return list(_events(Draft(name, message, body), body, message.received_at, _resolved(records)))
 
 
 # From bytes to records
+
+
+def _of_draft(document: Sent) -> list[object] | None:
+    """The records of what was SenML before the RFC, and is LwM2M's JSON: an object with the bases and the entries."""
+    entries = document.get("e")
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        return None
+    records = [{_OF_DRAFT.get(label, label): value for label, value in entry.items()} for entry in entries]
+    bases = {label: document[label] for label in ("bn", "bt", "bu") if label in document}
+    return [bases | records[0], *records[1:]]
 
 
 def _is_promised(message: Message, types: tuple[str, ...]) -> bool:
@@ -162,13 +176,28 @@ def _fault(records: Iterable[Sent]) -> str | None:
 
 def _fault_of(label: str, value: object) -> str | None:
     types = _TYPES.get(label)
-    if types is None:
-        return f"who does not know {label} must not read the rest" if label.endswith("_") else None
-    if type(value) not in types or (type(value) is int and not fits_double(value)):
+    if types is not None and (type(value) not in types or (type(value) is int and not fits_double(value))):
         return f"{label} is of another type than it may be"
+    return _bar(label, value)
+
+
+def _bar(label: str, value: object) -> str | None:
+    """What RFC 8428 forbids to read: a label that is to be understood and is not, a version that is not known."""
+    if label.endswith("_") and label not in _TYPES:
+        return f"who does not know {label} must not read the rest"
     if label == "bver" and _number({label: value}, label, 0) > _LATEST_VERSION:
         return f"version {value} is newer than {_LATEST_VERSION}"
     return None
+
+
+def _forbidden(records: Iterable[Sent]) -> str | None:
+    bars = (_bar(label, value) for record in records for label, value in record.items())
+    return next((bar for bar in bars if bar), None)
+
+
+def _names_a_device(record: Sent) -> bool:
+    """By a base name, or a name that is a URN; then it is SenML and nothing else."""
+    return isinstance(record.get("bn"), str) or str(record.get("n")).startswith("urn:")
 
 
 def _holds_value(record: Sent) -> bool:
@@ -378,7 +407,7 @@ FORMATS: tuple[Format, ...] = (
         name="senml_json",
         read=read_json,
         content_types=JSON_TYPES,
-        keys=(frozenset({"bn"}), *(frozenset({"n", value}) for value in sorted(_VALUES | {"s"}))),
+        keys=(frozenset({"bn"}), frozenset({"e"}), *(frozenset({"n", value}) for value in sorted(_VALUES | {"s"}))),
     ),
     Format(
         name="senml_cbor",

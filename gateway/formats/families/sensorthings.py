@@ -172,6 +172,7 @@ def _thing(draft: Draft, node: Object) -> Iterator[Event]:
         yield from _datastream(draft, stream, device)
     places = [_point(location.get("location")) for location in _objects(node.get("Locations"))]
     if place := next((place for place in places if place), None):
+        _put_words(draft, node, "")
         _put_point(draft, place)
         yield draft.event(device, "location")
     if not observed and not place:

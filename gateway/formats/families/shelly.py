@@ -20,10 +20,10 @@ SECOND_GENERATION = "shelly_gen2"
 _ROOT = "shellies"
 
 _WORDS = """
-adc announce charger color command dimmer emeter ext_humidities ext_humidity ext_sensors ext_switch ext_temperature
-ext_temperature_f ext_temperatures info input input_event light longpush meter online overpower overpower_value
-overtemperature relay roller sensor settings status temperature temperature_f temperature_status thermostat
-thermostats valve voltage white
+adc announce charger color command dimmer emeter emeter_n ext_humidities ext_humidity ext_sensors ext_switch
+ext_temperature ext_temperature_f ext_temperatures info input input_event light loaderror longpush meter online overload
+overpower overpower_value overtemperature power_factor relay roller sensor settings status temperature temperature_f
+temperature_status thermostat thermostats valve voltage white
 """
 _COMPONENTS = frozenset(_WORDS.split())
 """The levels that end the device's own name, which may have several."""
@@ -106,17 +106,19 @@ def _said(message: Message, body: Body, place: _Place, text: str) -> Event:
     draft = Draft(NAME, message, body)
     if _is_sentinel(levels, value):
         draft.put_missing(name, "bad")
+    elif levels == ("sensor", "gas"):  # none, mild, heavy
+        draft.put(name, text)
     elif levels == ("sensor", "temperature"):
         unit = body.learned.get(NAME, place.base)
         draft.put_scalar(name, text, unit if isinstance(unit, str) else None, source="learned")
     else:
         draft.put_scalar(name, text, _unit(levels), source="format")
-    return draft.event(place.device, _kind(levels, value))
+    return draft.event(place.device, "state" if levels == ("sensor", "gas") else _kind(levels, value))
 
 
 def _unit(levels: tuple[str, ...]) -> str | None:
     component, last = levels[0], levels[-1]
-    if component == "emeter":
+    if component.startswith("emeter"):
         return _EMETER.get(last)
     if last.isdecimal():
         return _UNITS.get(component)
@@ -141,7 +143,12 @@ def _is_sentinel(levels: tuple[str, ...], value: Value) -> bool:
 
 _NOTHING_AT_999 = frozenset({"temperature", "humidity", "ext_temperature", "ext_temperature_f", "ext_humidity"})
 _NOTHING_AT_MINUS_1 = frozenset({"battery", "lux", "tilt", "vibration", "pos"})
-_FLAGS = frozenset({"input", "longpush", "overtemperature", "ext_switch", "vibration", "motion", "flood", "smoke"})
+_FLAGS = frozenset(
+    {
+        "ext_switch", "flood", "input", "loaderror", "longpush", "motion", "overload", "overpower", "overtemperature",
+        "smoke", "vibration",
+    }
+)  # fmt: skip
 _UNITS = {
     "power": "W",
     "overpower_value": "W",
@@ -157,6 +164,7 @@ _UNITS = {
     "battery": "%",
     "pos": "%",
     "lux": "lux",
+    "illuminance": "lux",
     "tilt": "deg",
     "concentration": "ppm",
 }

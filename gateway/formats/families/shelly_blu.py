@@ -5,17 +5,19 @@ The script: https://github.com/ALLTERCO/shelly-script-examples (ble-shelly-blu);
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from gateway.formats.body import Body, Json
 from gateway.formats.draft import Draft
-from gateway.formats.format import Format
+from gateway.formats.format import Format, Unreadable
 from gateway.formats.values import kind_of
 from storage.event import Event, Kind, Message
 
 NAME = "shelly_blu"
 _KEYS = frozenset({"BTHome_version", "address"})
 _OF_THE_FRAME = frozenset({"address", "pid", "BTHome_version", "bthome", "service_data"})
+_WRAPPED = frozenset({"addr", "rssi", "service_data"})
 _UNITS = {
     "battery": "%",
     "temperature": "C",
@@ -37,12 +39,32 @@ _UNITS = {
 }
 
 
+_MEASURED = frozenset(_UNITS) - {"rssi"}
+
+
 def read(message: Message, body: Body) -> Sequence[Event] | None:
     """One event of the device that advertised."""
-    document = body.document
-    if not isinstance(document, dict) or not is_heard(document):
+    document, last = body.document, message.topic.rpartition("/")[2]
+    if not isinstance(document, dict):
+        if body.json_fault and _ADDRESS.fullmatch(last):
+            raise Unreadable(body.json_fault)
         return None
-    return [heard(Draft(NAME, message, body), document)]
+    document = _unwrapped(document)
+    if "address" not in document and _ADDRESS.fullmatch(last) and not _MEASURED.isdisjoint(document):
+        return [heard(Draft(NAME, message, body), {**document, "address": last})]
+    return [heard(Draft(NAME, message, body), document)] if is_heard(document) else None
+
+
+def _unwrapped(document: dict[str, Json]) -> dict[str, Json]:
+    """Another of the examples (universal-blu-to-mqtt) has what was decoded under `service_data`."""
+    inner, address = document.get("service_data"), document.get("addr")
+    if not isinstance(inner, dict) or not isinstance(address, str):
+        return document
+    beside = {key: node for key, node in document.items() if key not in ("addr", "service_data") and node != ""}
+    return {**beside, **inner, "address": address}
+
+
+_ADDRESS = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 
 
 def is_heard(document: dict[str, Json]) -> bool:
@@ -86,4 +108,4 @@ def _kind(draft: Draft, document: dict[str, Json]) -> Kind:
 
 _STATES = frozenset({"window", "motion", "door", "opening", "occupancy", "presence", "smoke"})
 
-FORMATS: tuple[Format, ...] = (Format(name=NAME, read=read, topics=("#/shelly-blu/events/+",), keys=(_KEYS,)),)
+FORMATS: tuple[Format, ...] = (Format(name=NAME, read=read, topics=("#/shelly-blu/events/+",), keys=(_KEYS, _WRAPPED)),)

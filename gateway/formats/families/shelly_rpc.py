@@ -26,7 +26,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     """An event of the device; of a notification of events, one for each."""
     place, document = _placed(message.topic), body.document
     if isinstance(document, dict):
-        if isinstance(document.get("src"), str) and ("method" in document or "dst" in document):
+        if isinstance(document.get("src"), str) and (place.word == "rpc" or "method" in document or "dst" in document):
             return _called(message, body, place, document)
         if place.word == "status" and _is_status(place.last, document):
             return [_status(message, body, place, document)]
@@ -203,11 +203,12 @@ def _is_status(component: str, document: dict[str, Json]) -> bool:
     if not _COMPONENT.fullmatch(component):
         return False
     if ":" in component:
-        return "id" in document
+        return "id" in document or _VIRTUAL.issubset(document)
     return component in _SYSTEM and not _OF_SYSTEM.get(component, _CONNECTION).isdisjoint(document)
 
 
 _CONNECTION = frozenset({"connected", "enabled"})
+_VIRTUAL = frozenset({"value", "last_update_ts"})
 _OF_SYSTEM = {
     "sys": frozenset({"mac", "unixtime", "available_updates"}),
     "wifi": frozenset({"sta_ip", "ap_client_count"}),
@@ -230,8 +231,9 @@ def _put_components(draft: Draft, components: dict[str, Json]) -> Kind:
         before = len(draft.readings)
         _put(draft, key, _without_channel(key, node), _Spot("", key))
         if not measured and key.partition(":")[0] not in _SYSTEM and len(draft.readings) > before:
-            added = list(draft.readings.values())[before:]
-            measured = any(type(value) is int or type(value) is float for value in added)
+            added = list(draft.readings.items())[before:]
+            # A thermometer that has failed gives null.
+            measured = any(type(value) in (int, float) or name in draft.units for name, value in added)
     return "measurement" if measured else "state"
 
 
@@ -333,6 +335,8 @@ _KEYS = (
     ("id", "battery", "external"),
     ("id", "alarm", "mute"),
     ("id", "value", "last_updated_ts"),
+    ("value", "source", "last_update_ts"),
+    ("id", "target_C", "current_C"),
 )
 """What components' statuses hold: the prefix of their topics is the user's, and MQTT filters know no `switch:*`."""
 _TOPICS = (
@@ -340,7 +344,8 @@ _TOPICS = (
     "#/rpc",
     f"#/{_ROOT}#",
     *(f"#/status/{component}" for component in ("sys", "wifi", "mqtt", "cloud", "ble", "eth", "ws")),
-    *(f"#/status/input:{number}" for number in range(8)),
+    *(f"#/status/input:{number}" for number in (*range(8), *range(100, 104))),
+    *(f"#/status/voltmeter:{number}" for number in range(100, 104)),
     *(f"#/command/{component}:{number}" for component in ("switch", "cover", "light") for number in range(4)),
 )
 

@@ -34,5 +34,10 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
 
 
 FORMATS: tuple[Format, ...] = (
-    Format(name=_NAME, read=read, topics=("#/solar_assistant/+/+/state", "#/solar_assistant/+/+/set")),
+    Format(
+        name=_NAME,
+        read=read,
+        # Under another prefix the inverters have their names.
+        topics=tuple(f"#/{above}/+/{end}" for above in ("solar_assistant/+", "inverter_*") for end in ("state", "set")),
+    ),
 )

@@ -231,11 +231,22 @@ def _kind(place: _Place, document: dict[str, Json], draft: Draft) -> Kind:
     last = place.last
     if last.startswith("INFO"):
         return "birth"
-    if last == "DEEPSLEEP" or last.startswith("BUTTON") or any(map(_is_heard, document)):
+    if last == "DEEPSLEEP" or last.startswith("BUTTON") or any(map(_is_heard, document)) or _acted(document):
         return "event"
-    if last in ("STATE", "RESULT", "UPTIME", "STATUS11") or (last.startswith("STATUS") and _sensorless(document)):
+    if last in _STATES or "Status" in document or (last.startswith("STATUS") and _sensorless(document)):
         return "state"
-    return kind_of(draft.readings)
+    kind = kind_of(draft.readings)
+    return "measurement" if kind == "other" and draft.units else kind  # a sensor that gives null for now
+
+
+_STATES = frozenset({"STATE", "RESULT", "UPTIME", "HASS_STATE", "STATUS0", "STATUS11"})
+
+
+def _acted(document: dict[str, Json]) -> bool:
+    """Whether a switch or a button was pressed; the action of a timer is a number."""
+    return "ACTION" in document or any(
+        isinstance(node, dict) and isinstance(node.get("Action"), str) for node in document.values()
+    )
 
 
 def _is_heard(key: str) -> bool:
@@ -296,6 +307,8 @@ def _put(draft: Draft, name: str, node: Json, spot: _Spot, units: _Units) -> Non
     if isinstance(node, dict) and name.count(".") < _MOST_LEVELS:
         for key, inner in node.items():
             _put(draft, f"{name}.{key}", inner, _Spot(spot.sensor, spot.key, key), units)
+        if spot.sensor == "NeoPool" and "Unit" in node:  # per cent or grams per hour, as the cell was set up
+            draft.put_units({f"{name}.{key}": node["Unit"] for key in ("Data", "Setpoint", "Max")})
         return
     if isinstance(node, (dict, str, bool)):
         draft.put(name, None if node == "" else node)
@@ -350,8 +363,9 @@ def _sensor(key: str) -> str:
 
 _NUMBERED = re.compile(r"[-_](?:\d{1,2}|0x[0-9a-fA-F]{2}|[0-9a-f]{6})$")
 
+_TEMPERATURES = "Temperature ReferenceTemperature DewPoint HeatIndex ObjTmp AmbTmp OBJTMP AMBTMP"
 _QUANTITIES: dict[str, str | None] = {
-    **dict.fromkeys(("Temperature", "DewPoint", "HeatIndex", "ObjTmp", "AmbTmp"), "temperature"),
+    **dict.fromkeys(_TEMPERATURES.split(), "temperature"),
     **dict.fromkeys(("Pressure", "SeaPressure"), "pressure"),
     "Speed": "speed",
     **dict.fromkeys(("Humidity", "Moisture", "Battery"), "%"),
@@ -372,19 +386,36 @@ _QUANTITIES: dict[str, str | None] = {
     "UptimeSec": "s",
     **dict.fromkeys(("RSSI", "Signal"), "dBm"),
     "SNR": "dB",
+    **dict.fromkeys(("MinTime", "MaxTime", "AvgTime"), "ms"),  # of a ping, below the name of the host
 }
 _FLAT = {
     "Temperature": "temperature",
     "Humidity": "%",
     "Vcc": "V",
     "UptimeSec": "s",
+    "Heap": "kB",
+    **dict.fromkeys(("Dimmer", "White"), "%"),
 }
 """Of what stands in no sensor: Sonoff SC, and STATE. Elsewhere `Power` is 1 for on."""
+_TIC = {
+    "Wh": "BASE HCHC HCHP EJPHN EJPHPM BBRHCJB BBRHPJB BBRHCJW BBRHPJW BBRHCJR BBRHPJR EAST EAIT "
+    "EASF01 EASF02 EASF03 EASF04 EASF05 EASF06 EASF07 EASF08 EASF09 EASF10 EASD01 EASD02 EASD03 EASD04",
+    "VA": "PAPP SINSTS SINSTS1 SINSTS2 SINSTS3 SINSTI SMAXSN SMAXSN1 SMAXSN2 SMAXSN3 SMAXIN",
+    "A": "ISOUSC IINST IINST1 IINST2 IINST3 IMAX IMAX1 IMAX2 IMAX3 ADPS IRMS1 IRMS2 IRMS3",
+    "V": "URMS1 URMS2 URMS3 UMOY1 UMOY2 UMOY3",
+    "W": "PMAX CCASN CCASN-1",
+    "kVA": "PREF PCOUP",
+}
+"""What French meters tell, by https://www.enedis.fr/media/2035/download."""
 _SPECIAL: dict[str, dict[tuple[str, str], str | None]] = {
     "ENERGY": {
         **{(parent, key): "kWh" for parent in ("", "ENERGY") for key in ("Total", "Today", "Yesterday")},
         **{(parent, "Period"): "Wh" for parent in ("", "ENERGY")},
+        ("", "Load"): "%",
     },
+    "IAQ": {("", "Resistance"): "Ohm"},
+    "TIC": {("", label): unit for unit, labels in _TIC.items() for label in labels.split()},
+    **{f"Shutter{number}": {("", key): "%" for key in ("Position", "Target")} for number in range(1, 17)},
     "EQ3": {("", "temp"): "C", ("", "posn"): "%", ("", "RSSI"): "dBm"},
     "Wifi": {("", "RSSI"): "%"},  # a quality of 0 to 100; the level in dBm is Signal
     "VL53L0X": {("", "Distance"): "mm"},
@@ -403,7 +434,7 @@ _SPECIAL: dict[str, dict[tuple[str, str], str | None]] = {
         ("Filtration", "Speed"): None,
     },
 }
-_FOREIGN = frozenset({"SML", "OPENTHERM", "TIC", "MtrUpdate"})
+_FOREIGN = frozenset({"SML", "OPENTHERM", "MtrUpdate"})
 """Their keys are the user's own, or those of another system."""
 
 
@@ -417,10 +448,10 @@ def _behind(draft: Draft, key: str, node: dict[str, Json], bridge: str, stamp: J
         lora, measured = key.startswith("Lw"), False
         pressure = values.get("PressureUnit")
         for quantity, value in values.items():
-            unit = (_LORA if lora else _ZIGBEE).get(quantity)
+            unit = _LORA.get(quantity) or _decoded(quantity) if lora else _ZIGBEE.get(quantity)
             if quantity == "Pressure" and isinstance(pressure, str):
                 unit = pressure
-            measured = measured or unit is not None
+            measured = measured or unit is not None or (lora and type(value) in (int, float))
             if quantity != "PressureUnit":
                 _put_attribute(draft, quantity, value, unit)
         yield draft.event(
@@ -484,6 +515,14 @@ _ZIGBEE = {
 }
 # The battery of a LoRaWAN sensor is in volts or per cent, as its maker liked.
 _LORA = {"RSSI": "dBm", "SNR": "dB", "Temperature": "C", "Humidity": "%"}
+
+
+def _decoded(quantity: str) -> str | None:
+    """The unit of what the firmware's decoders call TempC_Internal, TempC_DS, Hum_SHT."""
+    return _DECODED.get(quantity.partition("_")[0])
+
+
+_DECODED = {"TempC": "C", "TempC1": "C", "TempC2": "C", "Hum": "%"}
 
 _ENDINGS = ("SENSOR", "STATE", "LWT", "RESULT", "INFO1", "INFO2", "INFO3", "STATUS")
 _TOPICS = (

@@ -8,7 +8,7 @@ from gateway.formats.body import Body, Json
 from gateway.formats.draft import Draft
 from gateway.formats.families.influx import point
 from gateway.formats.format import Format, named
-from gateway.formats.values import position
+from gateway.formats.values import kind_of
 from storage.event import Event, Message
 
 NAME = "telegraf_json"
@@ -67,5 +67,5 @@ def _event(draft: Draft, body: Body, topic: str, metric: dict[str, Json]) -> Eve
     assert isinstance(values, dict)  # noqa: S101
     assert isinstance(name, str)  # noqa: S101
     device = point(draft, topic, name, tags, values.items())
-    kind = body.place.kind or ("location" if position(draft.readings) else "measurement")
+    kind = body.place.kind or ("location" if kind_of(draft.readings) == "location" else "measurement")
     return draft.event(device, kind, stamp=metric.get("timestamp", metric.get("time")))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from gateway.formats.body import Body, Json
 from gateway.formats.draft import Draft, located
 from gateway.formats.format import Format, Unreadable
-from gateway.formats.nodes import members, number, objects, text
+from gateway.formats.nodes import members, number, objects, text, unquoted
 from gateway.formats.values import position
 from storage.event import Event, Location, Message
 
@@ -158,9 +158,14 @@ def _put_decoded(draft: Draft, uplink: Object) -> None:
             draft.put("decoded_payload", decoded)
         return
     dragino = members(uplink.get("version_ids")).get("brand_id") == "dragino"
+    known = _FENCYBOY_UNITS if "FENCEVOLTAGE" in decoded else {}
     for key, value in decoded.items():
         if dragino and type(value) in (int, float):
             _put_dragino(draft, key, value)
+        elif key == "messages" and (measured := _measured_by_sensecap(value)):
+            _put_sensecap(draft, measured)
+        elif key in known and type(value) in (int, float):
+            draft.put_value(key, number(value), known[key], source="format")
         else:
             draft.put(key, value)
 
@@ -172,6 +177,68 @@ def _put_dragino(draft: Draft, key: str, value: Json) -> None:
         draft.put_missing(key, "bad")
     else:
         draft.put_value(key, number(value), unit, source="format")
+
+
+_FENCYBOY_UNITS = {
+    "BATTERYVOLTAGE": "V",
+    "FENCEVOLTAGE": "V",
+    "FENCEVOLTAGEMAX": "V",
+    "FENCEVOLTAGEMIN": "V",
+    "REMAINING_CAPACITY": "mAh",
+    "TEMPERATURE": "Cel",
+}
+"""Of the fence monitor that names its fields so (https://www.fencyboy.com)."""
+
+_SENSECAP_UNITS = {
+    "4097": "Cel",
+    "4098": "%",
+    "4099": "lx",
+    "4100": "ppm",
+    "4101": "Pa",
+    "4102": "Cel",
+    "4103": "%",
+    "4104": "deg",
+    "4105": "m/s",
+    "4106": "[pH]",
+    "4108": "mS/cm",
+    "4109": "mg/L",
+    "4113": "mm/h",
+    "4115": "cm",
+    "4117": "cm",
+    "4124": "Cel",
+    "4136": "Cel",
+    "4137": "%",
+    "4146": "ug/m3",
+    "4147": "ug/m3",
+    "4191": "m/s",
+    "4195": "ppb",
+    "4197": "deg",
+    "4198": "deg",
+    "4203": "Cel",
+}
+"""By the number of the measurement (https://sensecap-docs.seeed.cc/measurement_list.html)."""
+
+
+def _measured_by_sensecap(node: Json) -> list[tuple[str, Object]]:
+    """The measurements in the list that SenseCAP's decoders give, by name; nothing where any of them has none."""
+    listed = node if isinstance(node, list) else []
+    entries = [entry for item in listed for entry in (item if isinstance(item, list) else [item])]
+    named = [
+        (name, entry)
+        for entry in objects(entries)
+        if "measurementValue" in entry and (name := text(entry.get("type")) or text(entry.get("measurementId")))
+    ]
+    return named if len(dict(named)) == len(entries) else []
+
+
+def _put_sensecap(draft: Draft, measured: list[tuple[str, Object]]) -> None:
+    for name, entry in measured:
+        value = unquoted(entry["measurementValue"])
+        if isinstance(value, (dict, list)):
+            draft.put(name, value)
+        else:
+            unit = _SENSECAP_UNITS.get(str(entry.get("measurementId")))
+            draft.put_value(name, value, unit, source="format")
 
 
 _NORMALIZED_UNITS = {

@@ -11,7 +11,7 @@ from gateway.formats.body import Body, Json
 from gateway.formats.draft import Draft
 from gateway.formats.format import Format, Unreadable
 from gateway.formats.plain import scalar
-from storage.event import Event, Message
+from storage.event import Event, Message, Value
 
 _NAME = "valetudo"
 
@@ -56,6 +56,17 @@ _NUMBERS = {
 }
 _NUMBER_NODES = frozenset({"ConsumableMonitoringCapability"})
 _BOOLEAN_NODES = frozenset({"AttachmentStateAttribute"})
+_WHOLE = 100
+_DOCUMENTS = frozenset(
+    {
+        "GoToLocationCapability/go",
+        "MapData/segments",
+        "MapSegmentationCapability/clean",
+        "StatusStateAttribute/error",
+        "ValetudoEvents/valetudo_events/interact",
+        "ZoneCleaningCapability/start",
+    }
+)
 _MAPS = frozenset({"MapData/map-data", "MapData/map-data-hass"})
 
 
@@ -111,6 +122,8 @@ def _put(draft: Draft, handle: str, topic: str, body: Body) -> None:
     name, text, node = handle.replace("/", "."), body.text or "", handle.partition("/")[0]
     if body.document is not None:
         draft.put(name, body.document)
+    elif handle in _DOCUMENTS and body.json_fault:
+        raise Unreadable(body.json_fault)
     elif handle in _NUMBERS:
         draft.put_scalar(name, text, _NUMBERS[handle], source="format")
     elif node in _NUMBER_NODES:
@@ -122,13 +135,18 @@ def _put(draft: Draft, handle: str, topic: str, body: Body) -> None:
 
 
 def _put_consumable(draft: Draft, name: str, text: str, unit: Json) -> None:
-    """Percent or seconds, as the robot has it: its Homie attribute tells, or a number that is no percentage."""
+    """Percent or seconds, as the robot has it: its Homie attribute tells, or the size of the number."""
     if isinstance(unit, str):
         draft.put_scalar(name, text, unit, source="learned")
     else:
-        number = scalar(text) if text else None
-        known = type(number) is int and number != 0
-        draft.put_scalar(name, text, _consumed_in(number) if known else None, source="format")
+        draft.put_scalar(name, text, _measure(scalar(text)) if text else None, source="format")
+
+
+def _measure(left: Value) -> str | None:
+    """Robots count at least by the minute: of the times that are left, 0 and 60 alone might be percentages as well."""
+    if type(left) is not int or left == 0:
+        return None
+    return "s" if left > _WHOLE else "%"
 
 
 FORMATS: tuple[Format, ...] = (

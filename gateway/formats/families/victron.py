@@ -141,10 +141,10 @@ def _value(body: Body) -> Json:
 
 
 def _put(draft: Draft, name: str, node: Json, unit: str | None) -> None:
-    if isinstance(node, (dict, list)):
-        draft.put(name, node)
-    elif node is None or node == "":
+    if node is None or node in ("", []):  # the D-Bus has an empty array for what is invalid
         draft.put_missing(name)
+    elif isinstance(node, (dict, list)):
+        draft.put(name, node)
     else:
         draft.put_value(name, node, None if isinstance(node, (str, bool)) else unit, source="format")
 

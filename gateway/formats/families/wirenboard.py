@@ -88,10 +88,10 @@ def _meta(draft: Draft, device: str, control: str | None, attribute: str | None,
                 return None
             raise Unreadable(body.json_fault)
         return [draft.event(device, "discovery", vendor_type="meta")]
-    if attribute == "error":  # r: not read, w: not written, p: late; empty when it is over
-        draft.put_value(f"{control}.error" if control else "error", text or None)
-        return [draft.event(device, "state", vendor_type="error")]
     name = f"{control}.meta.{attribute}" if control else f"meta.{attribute}"
+    if attribute == "error":  # r: not read, w: not written, p: late; empty when it is over
+        draft.put_value(name, text or None)
+        return [draft.event(device, "state", vendor_type="error")]
     if attribute in _WORDS:
         draft.put_value(name, text or None)
     else:

@@ -38,7 +38,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     draft = Draft(NAME, message, body)
     if last in _SAID:
         return _said(draft, base, last, body.text)
-    if body.json_fault:
+    if body.document is None and body.json_fault:
         raise Unreadable(body.json_fault)
     _put_order(draft, last, body)
     return [draft.event(_device(base), "command")]
@@ -56,7 +56,7 @@ def teach(message: Message, body: Body) -> Iterable[Lesson]:
 def _split(topic: str, *, learned: bool) -> tuple[str, str] | None:
     """The light's own topic, and what is below it."""
     base, _, last = topic.rpartition("/")
-    if learned or (last in (*_SAID, *_ORDERS) and base.startswith(f"{_ROOT}/")):
+    if learned or (last in (*_SAID, *_ORDERS) and _ROOT in base.split("/")[:-1]):
         return base, last
     return (topic, "") if base == _ROOT else None
 
@@ -113,7 +113,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         name=NAME,
         read=read,
-        topics=("wled/+", *(f"wled/+/{name}" for name in (*_SAID, *_ORDERS))),
+        topics=("wled/+", *(f"#/wled/+/{name}" for name in (*_SAID, *_ORDERS))),
         starts=(_XML,),
         teach=teach,
         learned_topics=True,

@@ -25,7 +25,7 @@ _PRESENCE = frozenset({"online", "offline"})
 
 def read(message: Message, body: Body) -> Sequence[Event] | None:
     """An event of the device or group; of the list of devices, one for each."""
-    place = _placed(message.topic) or _learned(message.topic, body)
+    place = _placed(message.topic) or _learned(message.topic, body) or _shown(message.topic, body.document)
     if place is None:
         return None
     if place.levels[0] == "bridge" and len(place.levels) > 1:
@@ -97,6 +97,16 @@ def _learned(topic: str, body: Body) -> _Place | None:
     return _Place(base, tuple(topic[len(base) + 1 :].split("/")))
 
 
+def _shown(topic: str, document: Json) -> _Place | None:
+    """Below a renamed base: nobody else calls the quality of a link so."""
+    base, _, device = topic.rpartition("/")
+    if not base or not device or not isinstance(document, dict) or type(document.get(_OF_LINK)) is not int:
+        return None
+    return _Place(base, (device,))
+
+
+_OF_LINK = "linkquality"
+
 # ---------------------------------------------------------------- devices and groups
 
 
@@ -106,7 +116,7 @@ def _of_device(message: Message, body: Body, place: _Place) -> Sequence[Event] |
         return _ordered(message, body, "/".join(before), "")
     if len(before) > 1 and before[-1] in _ORDERS:  # lamp/set/brightness
         return _ordered(message, body, "/".join(before[:-1]), last)
-    if before and last == "availability":
+    if before and last == "availability" and body.payload:
         return _available(message, body, "/".join(before), "availability", place.bridge)
     if isinstance(body.document, dict):
         return _state(message, body, place, body.document)
@@ -114,8 +124,9 @@ def _of_device(message: Message, body: Body, place: _Place) -> Sequence[Event] |
         raise Unreadable(body.json_fault)
     if body.text is None or isinstance(body.document, list):
         return None
-    if not body.text:  # the retained state of a device that was removed
-        return [Draft(NAME, message, body).event("/".join(place.levels), "other", via=place.bridge)]
+    if not body.text:  # what was retained of a device that was removed
+        device = "/".join(before if before and last == "availability" else place.levels)
+        return [Draft(NAME, message, body).event(device, "other", via=place.bridge)]
     return _attribute(message, body, place, body.text)
 
 
@@ -176,12 +187,28 @@ def _state(message: Message, body: Body, place: _Place, document: dict[str, Json
         elif type(node) is int or type(node) is float:
             unit, source = profile.unit(key, node, document)
             draft.put_value(key, node, unit, source=source)
+        elif key == "update" and isinstance(node, dict):
+            _put_update(draft, node)
         else:
             draft.put(key, node)
     for path in profile.nested:
         if path in draft.readings:
             draft.put_value(path, draft.readings[path], profile.units[path], source="learned")
     return [draft.event(device, _kind(document, profile), stamp=stamp, via=place.bridge)]
+
+
+def _put_update(draft: Draft, node: dict[str, Json]) -> None:
+    """How far an update of the firmware is; a version that is not known is -1."""
+    for key, inner in node.items():
+        if inner == -1 and key in ("installed_version", "latest_version"):
+            draft.put_missing(f"update.{key}")
+        elif key in _OF_UPDATE and not isinstance(inner, (dict, list)):
+            draft.put_value(f"update.{key}", inner, _OF_UPDATE[key], source="format")
+        else:
+            draft.put(f"update.{key}", inner)
+
+
+_OF_UPDATE = {"progress": "%", "remaining": "s"}
 
 
 def _heard(stamp: Json) -> Json:
@@ -235,7 +262,7 @@ def _volts(value: Json, document: dict[str, Json]) -> str | None:
 def _kind(document: dict[str, Json], profile: _Profile) -> Kind:
     """By what a device is for: a contact that also tells its battery is a state, a thermometer a measurement."""
     stated = False
-    action = document.get("action")
+    action = document.get("action") or document.get("click")  # so it was called until 1.13
     if isinstance(action, str) and action:
         return "event"
     for key, node in document.items():
@@ -287,17 +314,19 @@ _DOCUMENTED = {
         "occupied_heating_setpoint current_heating_setpoint occupied_cooling_setpoint unoccupied_heating_setpoint "
         "unoccupied_cooling_setpoint min_temperature max_temperature temperature_calibration eco_temperature "
         "comfort_temperature away_temperature",
-        "%": "battery humidity soil_moisture moisture pi_heating_demand",
+        "%": "battery humidity soil_moisture moisture pi_heating_demand position tilt",
         "hPa": "pressure",
         "lx": "illuminance illuminance_lux",
         "W": "power",
         "VA": "power_apparent",
         "A": "current",
-        "kWh": "energy produced_energy consumed_energy",
+        "kWh": "energy consumption produced_energy consumed_energy",
         "Hz": "ac_frequency",
         "ppm": "co2 eco2",
         "ug/m3": "pm1 pm25 pm10",
         "ms": "elapsed",
+        "s": "occupancy_timeout",
+        "deg": "action_angle",
     }.items()
     for name in names.split()
 }
@@ -494,4 +523,6 @@ _TOPICS = (
     "#/bridge/response/#",
 )
 
-FORMATS: tuple[Format, ...] = (Format(name=NAME, read=read, topics=_TOPICS, teach=teach, learned_topics=True),)
+FORMATS: tuple[Format, ...] = (
+    Format(name=NAME, read=read, topics=_TOPICS, keys=(frozenset({_OF_LINK}),), teach=teach, learned_topics=True),
+)
