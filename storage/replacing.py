@@ -127,7 +127,7 @@ class Stage:
         replaced = self._counted(segment)
         if replaced != Replaced():
             self._write(segment)
-        return replaced
+        return msgspec.structs.replace(replaced, series=series)
 
     def clear(self) -> None:
         """Forget what is staged, as it has been exchanged or will not be."""

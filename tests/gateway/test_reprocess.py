@@ -123,6 +123,15 @@ def test_births_that_no_format_understood_at_the_time_are_learned(capsys: pytest
     assert events()[-1][2:] == ({"tank.level": 7.0}, {"tank.level": "%"})
 
 
+def test_a_rule_that_changes_a_unit_only_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    kept(("site/pump/up", b'{"t":215}'))
+    Path("amber.toml").write_text('[[rules]]\ntopic = "site/#"\nunits = {t = "K"}\n')
+    told = reprocessed(capsys, "--yes")
+    assert "replaced: 0 messages" in told
+    assert "1 series new or of another unit" in told
+    assert events()[0][3] == {"t": "K"}
+
+
 def test_nobody_to_ask_needs_a_word(capsys: pytest.CaptureFixture[str]) -> None:
     kept(("a", b"1"))
     assert run(["reprocess"]) == 2

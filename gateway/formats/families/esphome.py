@@ -51,7 +51,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
 
 
 def _component_at(levels: list[str]) -> int | None:
-    if len(levels) < 4 or levels[-1] not in ("state", "command"):
+    if len(levels) < 4 or levels[-1] not in ("state", "command") or levels[-2].isdecimal():  # object ids are words
         return None
     if levels[-3] in _COMPONENTS:
         return len(levels) - 3
