@@ -123,7 +123,9 @@ class FormatsSection(Section):
         ge=1_000,
         description="How many facts are remembered from births, descriptions and device lists; the oldest go first.",
     )
-    fact_mb: int = Field(64, ge=1, description="How much room in MB they may take.")
+    fact_mb: int = Field(
+        64, ge=1, description="How much they may hold in MB, as JSON; the memory for it is about ten times that."
+    )
     earliest: datetime = Field(
         datetime(2000, 1, 1, tzinfo=UTC), description="The first time of a device that is believed."
     )
@@ -353,6 +355,8 @@ def _sentence(error: ValidationError) -> str:
     """The first thing that is wrong, as key, value and remedy."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
+    if key == "rules":
+        return "rules does not work: each rule begins with a line [[rules]], in double brackets"
     if first["type"] == "extra_forbidden":
         return f"{key} is no setting of Amber: see docs/configuration.md for those that are"
     said = first["msg"].removeprefix("Value error, ")

@@ -24,10 +24,11 @@ PATIENCE_S = 5.0
 async def run(config: Config) -> None:
     """Run the gateway until SIGTERM or SIGINT. Raises AmberError or LinkError when it cannot go on."""
     metrics = Metrics()
+    formats, wake = config.make_formats(), asyncio.Event()  # rules that cannot work are refused before there is a store
     async with Log(config.store_path, config.store_options) as log:
         logger.info("storing in %s", config.store_path)
+        formats.remember(await log.facts())
         async with CodecLink(config.link_options) as link, asyncio.TaskGroup() as group:
-            formats, wake = config.make_formats(await log.facts()), asyncio.Event()
             ingesting = group.create_task(ingest(link, formats, log, metrics, wake), name="ingest")
             rereading = group.create_task(reread(log, formats, metrics, wake), name="reread")
             speaking = group.create_task(speak(link, log, metrics, config.log.status_interval_s), name="status")

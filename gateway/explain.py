@@ -9,7 +9,7 @@ import msgspec
 
 from gateway import outcomes
 from gateway.formats import IGNORED, Formats, Trial
-from gateway.formats.rules import RAW, Rule
+from gateway.formats.rules import NAME, RAW, Rule
 from storage.event import Event, Message, Outcome, Rejection
 from storage.times import iso
 
@@ -87,12 +87,14 @@ def suggestion(found: Explanation) -> str:
     levels = found.message.topic.split("/")
     device = events[0].device if events else None
     topic = "/".join("{device}" if level == device else level for level in levels)
-    read = sorted({event.format for event in events}) or ["json"]
+    read = sorted({event.format for event in events} - {NAME}) or ["json"]
     bare = [name for event in events for name in event.readings if name not in (event.units or {})]
     numbers = [n for event in events for n, value in event.readings.items() if type(value) in (int, float)]
     unit = next((name for name in bare if name in numbers), next(iter(numbers), "temperature"))
+    above = "" if found.rule is None else f"  # above the rule for {found.rule.topic}: the first that fits counts"
+    known = dict(pair for event in events for pair in (event.units or {}).items())
     parts = [
-        "[[rules]]",
+        f"[[rules]]{above}",
         f"topic = {json.dumps(topic, ensure_ascii=False)}",
         f'# format = "{read[0]}"            # or "{RAW}": keep and do not read, "ignore": do not keep',
     ]
@@ -100,7 +102,7 @@ def suggestion(found: Explanation) -> str:
         parts.append(f"# device = {json.dumps(device or 'name', ensure_ascii=False)}")
     parts += [
         f'# kind = "{events[0].kind if events else "measurement"}"',
-        f'# units = {{ {_key(unit)} = "Cel" }}   # scale = {{ {_key(unit)} = 0.1 }}',
+        f'# units = {{ {_key(unit)} = "{known.get(unit, "Cel")}" }}   # scale = {{ {_key(unit)} = 0.1 }}',
     ]
     if not any(event.from_device for event in events):
         parts.append('# time_zone = "Europe/Berlin"   # if the device gives its local time')
@@ -147,7 +149,8 @@ def _source(event: Event, name: str) -> str:
 def _device_source(found: Explanation, event: Event) -> str:
     if found.rule is not None and found.rule.named_device(found.message.topic) == event.device:
         return "by your rule"
-    if event.device in found.message.topic.split("/") or event.device in found.message.topic:
+    levels = found.message.topic.split("/")
+    if event.device in levels or ("/" in event.device and event.device in found.message.topic):
         return "from the topic"
     return "from the message" if event.device.encode() in found.message.payload else "by the format"
 
@@ -173,6 +176,8 @@ def _rule_text(rule: Rule) -> str:
         "units": ", ".join(f"{name} = {code}" for name, code in rule.units.items()),
         "scale": ", ".join(f"{name} × {factor:g}" for name, factor in rule.scale.items()),
         "readings": ", ".join(name for name, _ in rule.paths.readings) if rule.paths else "",
+        "device_path": rule.paths.device.expression if rule.paths and rule.paths.device else "",
+        "time_path": rule.paths.time.expression if rule.paths and rule.paths.time else "",
     }
     return f"{rule.topic}: " + (" · ".join(f"{key} {text}" for key, text in said.items() if text) or "says nothing")
 

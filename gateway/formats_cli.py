@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from storage.errors import AmberError
+from storage.event import EVENTS_PER_MESSAGE
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -83,6 +84,8 @@ def explain(
         raise UsageError("explain a TOPIC with its PAYLOAD, or a message of the store with --message ID")
     if payload is not None and (file is not None or message is not None):
         raise UsageError("the payload is given twice: leave PAYLOAD out")
+    if message is None and payload is None and file is None:
+        raise UsageError("what is the payload? Give it behind the topic, or --file FILE; '' for an empty one")
     settings = load(config, {} if store is None else {"store": store})
     if message is not None:
         explained = stored_message(settings, message)
@@ -109,7 +112,10 @@ def stored_message(settings: Config, message_id: int) -> Message:
     with Reader(settings.store_path) as reader:
         found = reader.message(message_id)
     if found is None:
-        raise AmberError(f"there is no message {message_id} in {settings.store_path}: `amber events` shows their ids")
+        hint = "the message_id of an event or a rejection in JSON is one"
+        if message_id >= EVENTS_PER_MESSAGE:
+            hint = f"the event of that id was read from message {message_id // EVENTS_PER_MESSAGE}"
+        raise AmberError(f"there is no message {message_id} in {settings.store_path}: {hint}")
     return found.message
 
 

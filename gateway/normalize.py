@@ -54,7 +54,7 @@ def normalized(lines: Iterable[bytes], formats: Formats) -> Iterator[bytes]:
         try:
             line = _decode(text)
             message = to_message(line)
-        except (msgspec.MsgspecError, ValueError) as fault:
+        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as fault:
             raise LineError(f'line {number}: {fault}; a line is as {{"topic": "a/b", "payload": "21.5"}}') from None
         yield _encode({"id": line.id, **outcomes.outcome(formats.read(message))})
 

@@ -27,6 +27,9 @@ STAGED_MESSAGES = 500
 
 Make = Callable[[Iterable[Fact]], Formats]
 
+Taught = dict[tuple[str, str], Fact]
+"""The newest facts, by format and key."""
+
 
 class Choice(NamedTuple):
     """Which stored messages to read again."""
@@ -69,7 +72,7 @@ class Difference:
         return self.changes.total()
 
 
-def readings(path: Path, choice: Choice, make: Make, learned: list[Fact] | None = None) -> Iterator[Reading]:
+def readings(path: Path, choice: Choice, make: Make, learned: Taught | None = None) -> Iterator[Reading]:
     """Read the chosen messages again in their order, knowing at each what the log had taught by then.
 
     What they teach goes to `learned`.
@@ -80,7 +83,7 @@ def readings(path: Path, choice: Choice, make: Make, learned: list[Fact] | None 
             outcome = formats.read_in_full(stored.message)
             facts = formats.take_lessons().facts
             if learned is not None:
-                learned += facts
+                learned.update(((fact.format, fact.key), fact) for fact in facts)
             if wanted:
                 yield Reading(stored, () if outcome is IGNORED else outcome)
 
@@ -91,7 +94,7 @@ def replace(path: Path, choice: Choice, make: Make, tick: Callable[[int], None])
     Raises StoreError.
     """
     staged: list[tuple[int, Outcome]] = []
-    learned: list[Fact] = []
+    learned: Taught = {}
     difference = Difference(0)
     with Rewriter(path) as rewriter:
         for reading in readings(path, choice, make, learned):
@@ -103,8 +106,7 @@ def replace(path: Path, choice: Choice, make: Make, tick: Callable[[int], None])
             tick(difference.messages)
         rewriter.stage(staged)
         rewriter.exchange()
-        newest = {(fact.format, fact.key): fact for fact in learned}
-        return rewriter.replaced, rewriter.learn(newest.values())
+        return rewriter.replaced, rewriter.learn(learned.values())
 
 
 def same(reading: Reading) -> bool:
@@ -180,4 +182,4 @@ def _same_unit(old: StoredEvent, new: Event, name: str, code: str) -> bool:
 
 
 def _units(units: object) -> str:
-    return msgspec.json.encode(units).decode() if units else ""
+    return msgspec.json.encode(units, order="sorted").decode() if units else ""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from gateway.formats import IGNORED
 from gateway.metrics import Metrics
 from storage.errors import StoreDamaged, StoreError
-from storage.event import Message, Outcome, PendingReread, StoredEvent
+from storage.event import Message, Outcome, PendingReread, Rejection, StoredEvent
 from storage.history import Reader
 from storage.log import Log
 from storage.outcomes import StoredOutcome
@@ -45,7 +45,7 @@ async def work_off(log: Log, formats: Formats, metrics: Metrics, pending: Pendin
     reader = await asyncio.to_thread(Reader, log.path)
     try:
         pages = reader.to_reread(pending)
-        while page := await asyncio.to_thread(next, pages, None):
+        while page := await next_page(pages):
             if outcomes := changed(formats, page, provisional_only=pending.reread.provisional_only):
                 messages += (await log.replace(outcomes)).messages
     finally:
@@ -56,17 +56,30 @@ async def work_off(log: Log, formats: Formats, metrics: Metrics, pending: Pendin
         logger.info("%s: read %d earlier messages again, with what is known now", pending.reread.format, messages)
 
 
+async def next_page(pages: Iterator[list[StoredOutcome]]) -> list[StoredOutcome] | None:
+    reading = asyncio.get_running_loop().run_in_executor(None, next, pages, None)
+    try:
+        await asyncio.wait([reading])
+    finally:  # cancelled or not, nobody may close the store while the other thread reads from it
+        await asyncio.wait([reading])
+    return reading.result()
+
+
 def changed(
     formats: Formats, page: Iterable[StoredOutcome], *, provisional_only: bool = False
 ) -> list[tuple[int, Outcome]]:
-    """The new outcomes, but for rejections that stay what they are."""
+    """The new outcomes, but for rejections that stay what they are, and those in the place of what has been read.
+
+    A rejection knows nothing better, and it may be one of the moment: of a format that is set aside.
+    """
     found = []
     for stored in page:
         if provisional_only and stored.rejection is None and not any(map(_provisional, stored.events)):
             continue
         outcome = formats.read_again(stored.message)
-        if outcome is not IGNORED and (stored.rejection is None or outcome != stored.rejection):
-            found.append((stored.message_id, outcome))
+        if outcome is IGNORED or (isinstance(outcome, Rejection) and stored.rejection in (None, outcome)):
+            continue
+        found.append((stored.message_id, outcome))
     return found
 
 

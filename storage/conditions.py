@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from storage.filters import Filters, device_pattern, is_wild_device, is_wild_topic, topic_pattern
+from storage.filters import Filters, device_pattern, is_wild_device, is_wild_topic, topic_matcher
 
 Row = tuple[Any, ...]
 """A row as the driver gives it."""
 
 Ask = Callable[[str, Mapping[str, object]], list[Row]]
 """Runs one question in SQL and gives all rows."""
+
+
+MOST_GLOBS = 100
+"""SQLite takes an expression of a thousand parts at most, and each costs time for every name."""
 
 
 class Conditions:
@@ -91,13 +94,14 @@ class Picked:
         table: str,
         names: Sequence[str],
         globs: Sequence[str] = (),
-        patterns: Sequence[re.Pattern[str]] = (),
+        matches: Callable[[str], bool] | None = None,
     ) -> None:
         self.ids: list[int] = []
         self.bytes = b""
         self._ask = ask
-        self._patterns = patterns
+        self._matches = matches
         self._seen = 0
+        globs = globs if len(globs) <= MOST_GLOBS else ("*",)
         self._values: dict[str, object] = {f"glob_{n}": glob for n, glob in enumerate(globs)}
         self._values["names"] = as_json(names)
         column = {"devices": "device", "topics": "topic", "words": "word"}[table]
@@ -118,9 +122,9 @@ class Picked:
         if last == self._seen:
             return
         ids = {*self.ids, *(id for (id,) in self._ask(self._named, self._values))}
-        if self._patterns:
+        if self._matches is not None:
             names = self._ask(self._matching, {**self._values, "seen": self._seen})
-            ids.update(id for id, name in names if any(pattern.fullmatch(name) for pattern in self._patterns))
+            ids.update(id for id, name in names if self._matches(name))
         self._seen = last
         if len(ids) > len(self.ids):
             self.ids = sorted(ids)
@@ -133,7 +137,8 @@ def devices_picked(ask: Ask, devices: Sequence[str]) -> Picked | None:
     wild = [device for device in devices if is_wild_device(device)]
     names = [device for device in devices if not is_wild_device(device)]
     globs = [device.replace("[", "[[]") for device in wild]
-    return Picked(ask, "devices", names, globs, [device_pattern(device) for device in wild])
+    patterns = [device_pattern(device) for device in wild]
+    return Picked(ask, "devices", names, globs, lambda name: any(pattern.fullmatch(name) for pattern in patterns))
 
 
 def topics_picked(ask: Ask, topics: Sequence[str]) -> Picked | None:
@@ -141,7 +146,7 @@ def topics_picked(ask: Ask, topics: Sequence[str]) -> Picked | None:
         return None
     wild = [topic for topic in topics if is_wild_topic(topic)]
     names = [topic for topic in topics if not is_wild_topic(topic)]
-    return Picked(ask, "topics", names, [topic_glob(topic) for topic in wild], [topic_pattern(topic) for topic in wild])
+    return Picked(ask, "topics", names, [topic_glob(topic) for topic in wild], topic_matcher(wild))
 
 
 def kinds_picked(ask: Ask, kinds: Sequence[str]) -> Picked | None:

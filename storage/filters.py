@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Literal
 
 import msgspec
@@ -62,6 +64,22 @@ def topic_pattern(topic: str) -> re.Pattern[str]:
         else:
             pattern += ("/" if number else "") + ("[^/]*" if level == "+" else re.escape(level))
     return re.compile(pattern, re.DOTALL)
+
+
+def topic_matcher(filters: Sequence[str]) -> Callable[[str], bool]:
+    """Whether any of the filters matches a topic; of thousands, those are tried that begin as the topic does."""
+    by_beginning: dict[str, list[str]] = {}
+    for topic_filter in filters:
+        beginning = re.split("[+#]", topic_filter, maxsplit=1)[0].rpartition("/")[0]
+        by_beginning.setdefault(beginning, []).append(topic_filter)
+    pattern = cache(topic_pattern)
+
+    def matches(topic: str) -> bool:
+        ends = [0, *(slash.start() for slash in re.finditer("/", topic)), len(topic)]
+        near = (topic_filter for end in ends for topic_filter in by_beginning.get(topic[:end], ()))
+        return any(pattern(topic_filter).fullmatch(topic) for topic_filter in near)
+
+    return matches
 
 
 def device_pattern(device: str) -> re.Pattern[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
 from sqlalchemy import delete, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from storage import schema
 from storage.event import Fact, Lessons, PendingReread, Reread
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 def learn(connection: Connection, lessons: Lessons, last_message_id: int) -> None:
     """Enter what a batch of messages taught; `last_message_id` is the last before the batch."""
-    for fact in lessons.facts:
-        learn_fact(connection, fact)
+    learn_facts(connection, lessons.facts)
     for reread in lessons.rereads:
         topics = msgspec.json.encode(reread.topics).decode()
         values = {
@@ -32,16 +31,20 @@ def learn(connection: Connection, lessons: Lessons, last_message_id: int) -> Non
         connection.execute(insert(schema.rereads).values(**values))
 
 
-def learn_fact(connection: Connection, fact: Fact) -> None:
+def learn_facts(connection: Connection, facts: Iterable[Fact]) -> None:
     """A fact with another value than before is a new one, and the last; with the same value it stays where it is."""
-    facts = schema.facts
-    outdated = delete(facts).where(facts.c.format == fact.format, facts.c.key == fact.key)
-    if fact.value is None:
-        connection.execute(outdated)
-        return
-    connection.execute(outdated.where(facts.c.value != fact.value))
-    values = {"format": fact.format, "key": fact.key, "value": fact.value, "learned_at": time.time_ns() // 1000}
-    connection.execute(upsert(facts).values(values).on_conflict_do_nothing())
+    newest: dict[tuple[str, str], str | None] = {}
+    for fact in facts:
+        newest.pop((fact.format, fact.key), None)
+        newest[fact.format, fact.key] = fact.value
+    # A first connect may bring tens of thousands: a statement built for each would take three seconds for ten thousand.
+    outdated = [(*at, value) for at, value in newest.items()]
+    if outdated:
+        connection.exec_driver_sql("DELETE FROM facts WHERE format = ? AND key = ? AND value IS NOT ?", outdated)
+    now = time.time_ns() // 1000
+    known = [(*at, value, now) for at, value in newest.items() if value is not None]
+    if known:
+        connection.exec_driver_sql(_LEARN, known)
 
 
 def known_facts(connection: Connection) -> list[Fact]:
@@ -75,6 +78,9 @@ def storable_lessons(lessons: Lessons) -> Lessons:
             if _is_text(reread.format, *reread.topics) and 0 <= reread.recent_messages < 2**63
         ),
     )
+
+
+_LEARN = "INSERT INTO facts (format, key, value, learned_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 
 def _is_text(*texts: str) -> bool:

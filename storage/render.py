@@ -163,7 +163,7 @@ def _value_text(value: bytes) -> str:
 
 def rejections_view() -> View[StoredRejection]:
     fields = "id", "message_id", "reason", "format", "topic", "received_at", "qos", "retain", "payload", "payload_b64"
-    columns = "id", "received_at", "topic", "format", "reason", "payload"
+    columns = "message_id", "received_at", "topic", "format", "reason", "payload"
     return View(_rejections_json, fields, _rejection_record, columns, _rejection_cells)
 
 
@@ -210,7 +210,7 @@ def _rejection_record(rejection: StoredRejection) -> Sequence[object]:
 
 def _rejection_cells(rejection: StoredRejection) -> Sequence[str]:
     texts = rejection.topic, rejection.format, rejection.reason, payload_text(rejection.payload)
-    return str(rejection.id), short_time(rejection.received_at), *map(shown, texts)
+    return str(rejection.message_id), short_time(rejection.received_at), *map(shown, texts)
 
 
 def payload_text(payload: bytes) -> str:

@@ -94,8 +94,7 @@ class Rewriter:
         with engine.transaction(self._connection, self.path):
             known = {(fact.format, fact.key) for fact in lessons.known_facts(self._connection)}
             new = [fact for fact in facts if fact.value is not None and (fact.format, fact.key) not in known]
-            for fact in storable_lessons(Lessons(tuple(new))).facts:
-                lessons.learn_fact(self._connection, fact)
+            lessons.learn_facts(self._connection, storable_lessons(Lessons(tuple(new))).facts)
         return len(new)
 
     def _open(self) -> None:

@@ -32,8 +32,13 @@ class Learned:
         self._chars = 0
         self._facts: list[Fact] = []
         self._rereads: list[tuple[Message | None, str, Reread]] = []
+        self.remember(facts)
+
+    def remember(self, facts: Iterable[Fact]) -> None:
+        """Take in what is known already."""
         for fact in facts:
             if fact.value is not None:
+                self._forget((fact.format, fact.key))
                 self._keep((fact.format, fact.key), fact.value)
 
     def get(self, format: str, key: str) -> Json:
@@ -52,12 +57,12 @@ class Learned:
         at = (format, lesson.key)
         before = self._texts.get(at)
         text = None if lesson.value is None else _encode(lesson.value).decode()
+        if text is not None and len(text) > self._options.fact_bytes // 4:
+            text = None  # one birth must not push out all the others; what the one before it said holds no more
         if text == before or len(lesson.key) > self._options.name_chars:
             return False
         self._forget(at)
         if text is not None:
-            if len(text) > self._options.fact_bytes // 4:  # one birth must not push out all the others
-                return False
             self._keep(at, text)
         self._facts.append(Fact(format, lesson.key, text))
         if text is not None and lesson.topics:
@@ -103,9 +108,10 @@ def _joined(taught: Sequence[tuple[Message | None, str, Reread]], batch: Sequenc
     What was read between two lessons of one batch stays as it is read again, unless both are about the same thing.
     """
     times = Counter((one.format, key) for _, key, one in taught)
+    places = {id(message): at for at, message in enumerate(batch)} if taught else {}
     groups: dict[tuple[str, bool, int | None], tuple[int, dict[str, None]]] = {}
     for teacher, key, one in taught:
-        place = next((at for at, message in enumerate(batch) if message is teacher), len(batch))
+        place = places.get(id(teacher), len(batch))
         group = one.format, one.provisional_only, None if times[one.format, key] == 1 else place
         before, topics = groups.get(group, (0, {}))
         topics.update(dict.fromkeys(one.topics))

@@ -31,7 +31,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     facts: int = 100_000
     """How many facts are remembered from earlier messages: births, descriptions, device lists."""
     fact_bytes: int = 67_108_864
-    """How much they may take in all."""
+    """How much they may hold in all, as JSON; in memory it is about ten times that."""
     array_items: int = 64
     """Arrays of plain values up to this length become a reading per element, longer ones one text."""
     text_chars: int = 65_536

@@ -60,7 +60,8 @@ class Patience:
         _listen()
         self._timing = True
         try:
-            _setitimer(_ITIMER_REAL, self._seconds)
+            # And again: the first may be lost where nothing can be raised, as in a __del__.
+            _setitimer(_ITIMER_REAL, self._seconds, self._seconds)
             try:
                 events = row.read(message, body)
             finally:

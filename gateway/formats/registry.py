@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
 
 import msgspec
 
@@ -14,7 +15,7 @@ from gateway.formats.fitness import unfit
 from gateway.formats.format import Format, Unreadable
 from gateway.formats.learned import Learned
 from gateway.formats.options import Options
-from gateway.formats.patience import Patience
+from gateway.formats.patience import Patience, TooSlow
 from gateway.formats.quick import Quick
 from gateway.formats.routes import Route, Routes
 from gateway.formats.rules import Rule
@@ -84,6 +85,10 @@ class Formats:
         """What becomes of a message, with every row that was asked; nothing is learned."""
         trials: list[Trial] = []
         return self._read(message, trials, teach=False), trials
+
+    def remember(self, facts: Iterable[Fact]) -> None:
+        """Know what the log has kept of earlier lessons."""
+        self._learned.remember(facts)
 
     def take_lessons(self, batch: Sequence[Message] = ()) -> Lessons:
         """What the messages of a batch taught since the last call: to be kept with them."""
@@ -190,8 +195,8 @@ class Formats:
             return Rejection(f"the format gave what cannot be stored: {fault}", row.name) if fault else events
         except Unreadable as why:
             return Rejection(texts.shortened(str(why)), row.name)
-        except (KeyboardInterrupt, SystemExit, CancelledError, GeneratorExit):
-            raise
+        except (KeyboardInterrupt, SystemExit, CancelledError, GeneratorExit, TooSlow):
+            raise  # too slow is the row in which this one was read
         except BaseException as fault:  # noqa: BLE001  a panic in a Rust extension is no Exception
             return Rejection(f"the format failed on this message: {_described(fault)}", row.name)
 
@@ -211,7 +216,11 @@ class Formats:
         known = {row.name for row in self._all} | {rules.RAW, rules.IGNORE}
         for rule in self._rules:
             if rule.format is not None and rule.format not in known:
-                raise ValueError(f"{rule.format!r} is no format: write one of {', '.join(sorted(known))}")
+                near = get_close_matches(rule.format, known, n=1) or ["json"]
+                raise ValueError(
+                    f"the rule for {rule.topic}: {rule.format!r} is no format, did you mean {near[0]!r}? "
+                    "docs/formats.md has them all"
+                )
 
 
 def _described(fault: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
@@ -85,7 +86,12 @@ def rule(
         device = "{device}"
     if device is not None and device_path is not None:
         raise ValueError("device and device_path are both given: write one of them")
+    for name, factor in (scale or {}).items():
+        if not math.isfinite(factor):
+            raise ValueError(f"scale.{name} = {factor} is no factor: write a number, as in 0.1")
     paths = _paths(readings or {}, device_path, time_path)
+    if format in (RAW, IGNORE) and (units_by_reading or scale or kind):
+        raise ValueError(f"format = {format!r} reads nothing: leave kind, units and scale out, or the format")
     if paths and format is not None:
         raise ValueError(f"paths read the JSON themselves: leave format = {format!r} out, or the paths")
     return Rule(
@@ -142,7 +148,12 @@ def _applied(wanted: Rule, device: str | None, event: Event) -> Event:
 def _scaled(value: Value, factor: float | None) -> Value:
     if factor is None or value is None or type(value) is bool or type(value) is str:
         return value
-    return float(f"{value * factor:.12g}")  # type: ignore[operator]  # 0.1 * 3 is 0.3 to everyone but a float
+    try:
+        # 0.1 * 3 is 0.3 to everyone but a float; a double holds any 15 digits.
+        scaled = float(f"{float(value) * factor:.15g}")
+    except OverflowError:
+        return None
+    return scaled if math.isfinite(scaled) else None
 
 
 def _filter(topic: str) -> tuple[tuple[str, ...], dict[str, int]]:

@@ -55,6 +55,10 @@ mL          ml
 [gal_us]    gal gallons
 L/min       l/min lpm
 L/h         l/h
+L/s         l/s
+mL/min      ml/min
+m3/s        m^3/s
+kg/h
 m3/h        m^3/h
 m2          m^2
 cm2         cm^2

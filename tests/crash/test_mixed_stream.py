@@ -6,7 +6,8 @@ import argparse
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,20 +50,27 @@ def stream(folder: Path, messages: Sequence[Message]) -> Verdict:
     (folder / "amber.toml").write_text('subscribe = ["#", "$aws/#", "$iothub/#", "$EDC/#"]\n')
     with Mosquitto(folder / "broker") as broker:
         gateway = Gateway(broker.url, store, config=folder / "amber.toml")
-        gateway.start()
-        gateway.wait_until_said("subscribed")
-        publish(broker.port, messages[:half])
-        settle(store, half)
-        gateway.end(signal.SIGKILL)
+        with ended(gateway, signal.SIGKILL):
+            gateway.wait_until_said("subscribed")
+            publish(broker.port, messages[:half])
+            settle(store, half)
         publish(broker.port, messages[half:])
-        gateway.start()
-        settle(store, len(messages))
-        gateway.end(signal.SIGTERM)
-        gateway.start()  # what was still to be read again is, before it says so
-        gateway.wait_until_said("subscribed")
-        gateway.end(signal.SIGTERM)
+        with ended(gateway, signal.SIGTERM):
+            settle(store, len(messages))
+        with ended(gateway, signal.SIGTERM):  # what was still to be read again is, before it says so
+            gateway.wait_until_said("subscribed")
     with Reader(store) as reader:
         return verdict(messages, [one for page in reader.outcomes() for one in page])
+
+
+@contextmanager
+def ended(gateway: Gateway, sign: signal.Signals) -> Iterator[None]:
+    """A gateway that runs meanwhile, and is ended whatever happens."""
+    gateway.start()
+    try:
+        yield
+    finally:
+        gateway.end(sign)
 
 
 def verdict(sent: Sequence[Message], stored: Sequence[StoredOutcome]) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -145,3 +146,23 @@ def test_a_teacher_that_fails_costs_its_lesson_and_nothing_else() -> None:
     formats = Formats(specific=[Format(name="toy", read=read, topics=("birth/+",), teach=fails)])
     assert units(formats.read(BIRTH)) == [None]
     assert [fact.key for fact in formats.take_lessons().facts] == ["a"]
+
+
+def test_what_is_too_long_to_be_kept_is_forgotten_in_the_log_as_well() -> None:
+    learned = Learned(Options(fact_bytes=40))
+    learned.learn("toy", Lesson(key="a", value="short"))
+    learned.learn("toy", Lesson(key="a", value="x" * 50))
+    learned.learn("toy", Lesson(key="b", value="x" * 50))
+    assert learned.get("toy", "a") is None
+    assert learned.take().facts == (Fact("toy", "a", '"short"'), Fact("toy", "a", None))
+
+
+def test_a_batch_of_nothing_but_teachers_costs_no_more_than_each_of_them() -> None:
+    """A gateway that connects for the first time is sent every retained description at once."""
+    batch = [Message(f"birth/{n}", b"Cel", 1, retain=True, received_at=n) for n in range(20_000)]
+    formats = Formats(specific=[TOY])
+    formats.read_all(batch)
+    started = time.process_time()
+    (reread,) = formats.take_lessons(batch).rereads
+    assert reread.before == len(batch) - 1
+    assert time.process_time() - started < 2  # the teachers' places looked for one by one, it was eight seconds

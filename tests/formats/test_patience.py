@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
 
-from gateway.formats import Format, Formats, Options
+from gateway.formats import Format, Formats, Options, Unreadable
 from gateway.formats import patience as patience_module
 from gateway.formats.body import Body
 from storage.event import Event, Message, Outcome, Rejection
@@ -77,3 +78,34 @@ def test_outside_of_the_main_thread_nothing_is_timed_and_all_is_read() -> None:
 def rejected(outcome: Outcome) -> Rejection:
     assert isinstance(outcome, Rejection)
     return outcome
+
+
+def unpacked(sent: Message, body: Body) -> Sequence[Event] | None:
+    if sent.payload:
+        return None
+    with contextlib.suppress(Unreadable):  # as a format does of whose parts one may be broken
+        body.read_inner(b"slow")
+    return [Event("d", "other", "box", 0, {})]
+
+
+def test_what_is_packed_in_a_message_ends_with_it_when_the_time_is_over() -> None:
+    box = Format(name="box", read=unpacked, topics=("box/#",))
+    slow = Format(name="slow", read=forever, starts=(b"slow",))
+    formats = Formats(OPTIONS, specific=[box, slow])
+    outcomes = [rejected(formats.read(message(b"", "box/1"))) for _ in range(patience_module.OVERRUNS + 1)]
+    assert outcomes[0].format == "box"
+    assert "message_ms" in outcomes[0].reason
+    assert "set aside" in outcomes[-1].reason
+
+
+def test_an_alarm_that_is_lost_rings_again() -> None:
+    def deaf_once(_sent: Message, _body: Body) -> Sequence[Event] | None:
+        with contextlib.suppress(BaseException):
+            threading.Event().wait(2)
+        started = time.monotonic()
+        threading.Event().wait(2)
+        return [Event("d", "other", "deaf", 0, {"waited": time.monotonic() - started})]
+
+    formats = Formats(OPTIONS, specific=[Format(name="deaf", read=deaf_once, topics=("deaf/#",))])
+    assert "message_ms" in rejected(formats.read(message(b"", "deaf/1"))).reason
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

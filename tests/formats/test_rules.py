@@ -134,5 +134,26 @@ def test_a_rule_that_cannot_work_says_what_to_write(wrong: dict[str, object], sa
 
 
 def test_a_rule_for_a_format_that_is_none_names_those_that_are() -> None:
-    with pytest.raises(ValueError, match=r"'jsno' is no format: write one of .*json"):
+    with pytest.raises(ValueError, match=r"'jsno' is no format, did you mean 'json'"):
         Formats(rules=[rule("a", format="jsno")])
+
+
+def test_a_scaled_reading_keeps_all_the_digits_that_a_double_has() -> None:
+    formats = Formats(rules=[rule("meter/#", scale={"wh": 0.001, "n": 0.1})])
+    found = lone(formats.read(message(b'{"wh":1234567890123,"n":3}', "meter/x")))
+    assert found.readings == {"wh": 1234567890.123, "n": 0.3}
+
+
+def test_a_reading_that_a_scale_brings_beyond_all_numbers_has_no_value() -> None:
+    def great(sent: Message, _body: Body) -> Sequence[Event] | None:
+        return [Event("d", "measurement", "great", sent.received_at, {"x": 10**400, "y": 1e308})]
+
+    rows = [Format(name="great", read=great, topics=("great",))]
+    formats = Formats(specific=rows, rules=[rule("great", scale={"x": 10.0, "y": 10.0})])
+    assert lone(formats.read(message(b"1", "great"))).readings == {"x": None, "y": None}
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_a_factor_that_is_no_number_is_refused(factor: float) -> None:
+    with pytest.raises(ValueError, match=r"scale\.t = .* is no factor"):
+        rule("a", scale={"t": factor})

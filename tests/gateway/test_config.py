@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.__main__ import run
 from gateway.config import ConfigError, load, overlap
 from gateway.link.subscriptions import Subscription
 from storage.event import Message, Rejection
@@ -108,3 +109,12 @@ def test_a_rule_for_an_unknown_format_is_refused() -> None:
     written('[[rules]]\ntopic = "a"\nformat = "jsno"\n')
     with pytest.raises(ConfigError, match="'jsno' is no format"):
         load(None, {}).make_formats()
+
+
+def test_a_gateway_with_a_rule_for_an_unknown_format_ends_like_any_wrong_setting(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    written('store = "amber.db"\n[[rules]]\ntopic = "a"\nformat = "jsno"\n')
+    assert run(["run", "--broker", "mqtt://127.0.0.1:1"]) == 2
+    assert "'jsno' is no format" in capsys.readouterr().err
+    assert not Path("amber.db").exists()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.__main__ import run
+from storage.store import Store, StoreOptions
 
 
 @pytest.fixture(autouse=True)
@@ -166,3 +167,20 @@ def test_what_cannot_be_explained_says_what_to_do(
     told = capsys.readouterr().err
     assert told.startswith(f"amber: {says}")
     assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"topic":"a","payload":1,"received_at":1e305}', f'{{"topic":"a","payload":{"[" * 100_000}{"]" * 100_000}}}'],
+)
+def test_a_line_that_no_number_and_no_stack_holds_is_one_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in.jsonl").write_text(line)
+    assert run(["normalize", "in.jsonl"]) == 1
+    assert capsys.readouterr().err.startswith("amber: line 1: ")
+
+
+def test_a_number_that_no_store_has_is_no_message_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    Store(Path("amber.db"), StoreOptions(free_floor_bytes=0)).close()
+    for number in (10**30, 0, -1):
+        assert run(["explain", "--message", str(number)]) == 1
+        assert capsys.readouterr().err.startswith(f"amber: there is no message {number} in ")

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from gateway.formats import Format, Formats, Lesson, Unreadable
+import pytest
+
+from gateway.formats import Format, Formats, Lesson, Options, Unreadable
 from gateway.formats.body import Body
 from gateway.formats.draft import Draft
 from gateway.ingest import ingest
 from gateway.link.memory import MemoryLink
 from gateway.metrics import Metrics
-from gateway.reread import reread
-from storage.event import Event, Message
+from gateway.reread import reread, work_off
+from storage.event import Event, Message, PendingReread, Reread
 from storage.history import Reader
 from storage.log import Log
+from storage.outcomes import StoredOutcome
 from storage.store import StoreOptions
 
 OPTIONS = StoreOptions(segment_events=1_000, free_floor_bytes=0)
@@ -150,3 +154,57 @@ async def test_a_gateway_that_starts_again_knows_the_births_and_finishes_what_wa
         await until(lambda: len(link.acked) == 1)
     assert rejected(path) == []
     assert [e[2] for e in events(path) if e[1] == "measurement"] == [{"x": 7}, {"x": 8}]
+
+
+async def test_a_format_that_is_set_aside_takes_back_nothing_that_was_read(tmp_path: Path) -> None:
+    """What came before its birth is read again, and for a minute the format says no to everything."""
+
+    def slow(sent: Message, body: Body) -> Sequence[Event] | None:
+        while sent.topic.endswith("/slow"):
+            threading.Event().wait(0.001)
+        draft = Draft("toy", sent, body)
+        draft.put("value", body.document)
+        return [draft.event(sent.topic.split("/")[1])]
+
+    link, path = MemoryLink(), tmp_path / "amber.db"
+    toy = Format(name="toy", read=slow, topics=("toy/+/+",), teach=teach)
+    async with Log(path, OPTIONS) as log, link:
+        running = Running(log, link, Formats(Options(message_ms=20), specific=[toy]))
+        link.connect()
+        link.feed(*(sent(n, "toy/a/data", [n]) for n in range(5)))
+        await until(lambda: len(link.acked) == 5)
+        link.feed(sent(5, "toy/a/birth", [5]), *(sent(n, "toy/a/slow", n) for n in range(6, 9)))
+        async with asyncio.timeout(20):
+            while len(link.acked) < 9 or await log.rereads():
+                await asyncio.sleep(0.01)
+        await running.stop()
+    assert rejected(path) == ["toy/a/slow"] * 3
+    assert [e[2] for e in events(path)] == [{"value.0": n} for n in range(6)]
+
+
+async def test_a_stop_waits_for_the_page_that_is_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is closed under another thread takes the process with it."""
+    reading, go_on, done = threading.Event(), threading.Event(), list[str]()
+
+    class Slow(Reader):
+        def to_reread(self, pending: PendingReread) -> Iterator[list[StoredOutcome]]:
+            reading.set()
+            go_on.wait(20)
+            done.append("read")
+            yield from super().to_reread(pending)
+
+        def close(self) -> None:
+            done.append("closed")
+            super().close()
+
+    monkeypatch.setattr("gateway.reread.Reader", Slow)
+    async with Log(tmp_path / "amber.db", OPTIONS) as log:
+        pending = PendingReread(1, Reread("toy", ("#",)), 1)
+        working = asyncio.create_task(work_off(log, Formats(specific=[TOY]), Metrics(), pending))
+        await asyncio.to_thread(reading.wait, 20)
+        working.cancel()
+        await asyncio.wait([working], timeout=0.1)
+        go_on.set()
+        await asyncio.wait([working])
+    assert working.cancelled()
+    assert done == ["read", "closed"]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from storage import outcomes
 from storage.event import Event, Outcome, PendingReread, Rejection, Reread
+from storage.filters import topic_matcher, topic_pattern
 from storage.history import Filters, Reader, StoredOutcome
 from tests.storage.histories import NOON, History, message
 from tests.storage.test_history import FILTERS, drop_oldest, matches, under
@@ -129,3 +130,23 @@ def test_a_reread_means_the_rejections_of_its_format_and_the_latest_messages(new
     ]
     with Reader(new_history.path) as reader:
         assert [one.message_id for one in chain(*reader.to_reread(pending))] == expected
+
+
+def test_a_reread_may_mean_thousands_of_topic_filters(new_history: History) -> None:
+    """Of one batch that taught of a thousand devices each; SQLite takes no question with so many parts."""
+    new_history.append([(message(f"site/{n}/x/y"), Rejection("no birth yet", "toy")) for n in range(30)])
+    wild = tuple(f"site/{n}/#" for n in range(10, 3_000))
+    with Reader(new_history.path) as reader:
+        pending = PendingReread(1, Reread("toy", wild, recent_messages=5), 30)
+        found = [one.message_id for page in reader.to_reread(pending) for one in page]
+    assert found == list(range(11, 31))
+
+
+@given(
+    filters=st.lists(st.lists(st.sampled_from(["", "a", "b", "+", "$S"]), min_size=1, max_size=4), max_size=5),
+    onwards=st.booleans(),
+    topic=st.lists(st.sampled_from(["", "a", "b", "$S"]), min_size=1, max_size=5).map("/".join),
+)
+def test_many_filters_match_what_each_matches(*, filters: list[list[str]], onwards: bool, topic: str) -> None:
+    wild = [text for levels in filters if (text := "/".join([*levels, "#"] if onwards else levels))]
+    assert topic_matcher(wild)(topic) == any(topic_pattern(one).fullmatch(topic) for one in wild)
