@@ -176,9 +176,10 @@ def _same_event(old: StoredEvent, new: Event) -> bool:
 
 
 def _same_unit(old: StoredEvent, new: Event, name: str, code: str) -> bool:
-    """A series has one unit, the newest that was stated: of an older event only a rule may say another."""
-    by_rule = (new.unit_sources or {}).get(name) == "rule"
-    return old.units.get(name) == code or (name in old.units and not by_rule)
+    """A better source's unit stands: a difference is only what a message or a rule states."""
+    source = (new.unit_sources or {}).get(name, "message")
+    is_text = type(new.readings[name]) is str  # which is shown without one
+    return old.units.get(name) == code or is_text or (name in old.units and source in ("format", "learned"))
 
 
 def _units(units: object) -> str:

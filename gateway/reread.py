@@ -9,7 +9,7 @@ from typing import Protocol
 
 from gateway.formats import IGNORED
 from gateway.metrics import Metrics
-from storage.errors import StoreDamaged, StoreError
+from storage.errors import StoreDamaged, StoreError, StoreReopened
 from storage.event import Message, Outcome, PendingReread, Rejection, StoredEvent
 from storage.history import Reader
 from storage.log import Log
@@ -34,6 +34,8 @@ async def reread(log: Log, formats: Formats, metrics: Metrics, wake: asyncio.Eve
                 await work_off(log, formats, metrics, pending)
         except StoreDamaged:
             raise
+        except StoreReopened:
+            continue
         except StoreError as trouble:  # what is pending stays so, for the next time
             logger.warning("reading earlier messages again has to wait: %s", trouble)
         await wake.wait()
@@ -41,16 +43,16 @@ async def reread(log: Log, formats: Formats, metrics: Metrics, wake: asyncio.Eve
 
 async def work_off(log: Log, formats: Formats, metrics: Metrics, pending: PendingReread) -> None:
     """Read the messages again that a reread means; after a crash, again from the beginning."""
-    messages = 0
+    messages, opened = 0, await log.opened()
     reader = await asyncio.to_thread(Reader, log.path)
     try:
         pages = reader.to_reread(pending)
         while page := await next_page(pages):
             if outcomes := changed(formats, page, provisional_only=pending.reread.provisional_only):
-                messages += (await log.replace(outcomes)).messages
+                messages += (await log.replace(outcomes, opened=opened)).messages
     finally:
         reader.close()
-    await log.replace([], done=pending.id)
+    await log.replace([], done=pending.id, opened=opened)
     metrics.read_again += messages
     if messages:
         logger.info("%s: read %d earlier messages again, with what is known now", pending.reread.format, messages)

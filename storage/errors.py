@@ -32,3 +32,7 @@ class StoreGone(StoreError):
 
 class StoreFailing(StoreError):
     """The disk answered with an input/output error; what was being committed may or may not be there."""
+
+
+class StoreReopened(AmberError):
+    """The file had to be opened anew, and may be another: what was read from it before may not be written to it."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
+import msgspec
+
+from storage import own_units
 from storage.conditions import quoted
 from storage.event import StoredEvent
 from storage.names import DeviceUnits
@@ -52,13 +55,17 @@ def lines(
         observed_us = f"{observed_at}"[-6:] if observed_at > SECOND else f"{observed_at % SECOND:06}"
         received_us = f"{received_at}"[-6:] if received_at > SECOND else f"{received_at % SECOND:06}"
         known = units[device]
-        # Its keys stand among those of the event, where there are any.
+        of_event = "{}" if known is None else known.of(readings)[1]
+        if detail is not None and detail.startswith(own_units.MARK):
+            own, detail = own_units.taken(detail)  # noqa: PLW2901
+            of_event = msgspec.json.encode({**({} if known is None else known.of(readings)[0]), **own}).decode()
+        # The keys of a detail stand among those of the event, where there are any.
         end = "}" if detail is None else f",{detail[1:]}"
         append(
             f'{{"id":{id},"message_id":{message_id},"device":{devices[device]}{kind_to_observed}'
             f'{text[observed_at // SECOND]}{observed_us}Z","received_at":"{text[received_at // SECOND]}{received_us}'
             f'{source_to_topic}{topics[topic]}{format_to_seq}{"null" if seq is None else seq},"readings":{readings},'
-            f'"units":{"{}" if known is None else known.of(readings)[1]}{end}'
+            f'"units":{of_event}{end}'
         )
     return found
 

@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from storage.errors import StoreError
+from storage.errors import StoreError, StoreReopened
 from storage.event import Entry, Fact, Lessons, Outcome, PendingReread
 from storage.replacing import Replaced
 from storage.store import NOTHING_LEARNED, Committed, Store, StoreOptions
@@ -68,12 +68,25 @@ class Log:
         """What is yet to be read again, oldest first."""
         return await asyncio.wrap_future(self._writer.submit(lambda store: store.rereads()))
 
-    async def replace(self, outcomes: Sequence[tuple[int, Outcome]], *, done: int | None = None) -> Replaced:
+    async def opened(self) -> object:
+        """Stands for the store as it is open now, for `replace`."""
+        return await asyncio.wrap_future(self._writer.submit(lambda store: store))
+
+    async def replace(
+        self, outcomes: Sequence[tuple[int, Outcome]], *, done: int | None = None, opened: object = None
+    ) -> Replaced:
         """Commit new outcomes of messages, by message id, in place of what became of them before; all or none.
 
         `done` is the pending reread that needs no more. What is appended waits meanwhile: some thousand at a time.
+        Raises StoreReopened where the store is not the one that was `opened`: the ids may be other messages' now.
         """
-        return await asyncio.wrap_future(self._writer.submit(lambda store: store.replace(outcomes, done)))
+
+        def job(store: Store) -> Replaced:
+            if opened not in (None, store):
+                raise StoreReopened(f"{self.path} was opened anew")
+            return store.replace(outcomes, done)
+
+        return await asyncio.wrap_future(self._writer.submit(job))
 
     async def open_session(self, client_id: str, broker: str, *, resumed: bool, window_messages: int) -> Session:
         """The session that messages are about to arrive in; what was appended before is committed when it returns."""

@@ -111,8 +111,9 @@ class DeviceUnits:
     def of(self, readings: str) -> tuple[Mapping[str, str], str]:
         """The units of an event's own readings, as a mapping and as JSON."""
         # In compact JSON of plain values `"name":` is the name and nothing else, unless there are escaped quotes.
-        if "\\" in readings:
-            return self._of_some([name in msgspec.json.decode(readings) for name in self._units])
+        if "\\" in readings or '":"' in readings:  # a text has no unit
+            found = msgspec.json.decode(readings)
+            return self._of_some([type(found.get(name, "")) is not str for name in self._units])
         for mark in self._marks:
             if mark not in readings:
                 return self._of_some([mark in readings for mark in self._marks])

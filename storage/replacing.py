@@ -14,8 +14,8 @@ import msgspec
 from sqlalchemy import Column, Integer, MetaData, Table, Text
 from sqlalchemy.schema import CreateTable
 
-from storage import segments
-from storage.catalog import ENTER_SERIES, UPDATE_SERIES, series_of
+from storage import own_units, segments
+from storage.catalog import ENTER_SERIES, UPDATE_SERIES, series_of, units_of
 from storage.event import EVENTS_PER_MESSAGE, Detail, Event, Outcome, Rejection
 from storage.rows import insert_rows
 from storage.segment import Segment
@@ -70,6 +70,7 @@ class Stage:
         self._connection = connection
         self._series: dict[tuple[str, str, str | None], str | None] = {}
         self._entered: dict[tuple[str, str, str | None], str | None] = {}
+        self._units: dict[tuple[str, str], tuple[str | None, str | None]] = {}
         for table in _TABLES:
             connection.execute(CreateTable(table, if_not_exists=True))
         self.clear()
@@ -86,6 +87,7 @@ class Stage:
             messages += (message_id, None, None)
             for event_id, event in enumerate(outcome, message_id * EVENTS_PER_MESSAGE):
                 self._note_series(event)
+                own = own_units.stated(units_of(event), self._known_series(event))
                 events += (
                     event_id,
                     event.device,
@@ -95,7 +97,7 @@ class Stage:
                     +event.from_device,
                     event.seq,
                     encode(event.readings).decode(),
-                    None if event.detail is None else detail_json(event.detail),
+                    detail_json(event.detail, own),
                 )
         insert_rows(self._connection, _STAGED, messages)
         insert_rows(self._connection, _STAGED_EVENTS, events)
@@ -135,6 +137,7 @@ class Stage:
             self._entered.clear()
         self._entered.update(self._series)
         self._series.clear()
+        self._units.clear()
         for table in _TABLES:
             self._run(f"DELETE FROM {table.name}")
 
@@ -142,7 +145,20 @@ class Stage:
         for reading, unit, source in series_of(event):
             key = event.device, reading, source
             if key not in self._entered or self._entered[key] != unit:
-                self._series[key] = unit
+                self._series.setdefault(key, unit)
+
+    def _known_series(self, event: Event) -> dict[str, tuple[str | None, str | None]]:
+        """Unit and source of the series of an event, as they are before the exchange."""
+        found = {}
+        for reading in event.units or {}:
+            key = event.device, reading
+            if key not in self._units:
+                row = self._connection.exec_driver_sql(_SERIES, key).first()
+                self._units[key] = (None, None) if row is None else (row[0], row[1])
+            found[reading] = self._units[key]
+            if found[reading][0] is None:  # what this event states is what the series will have
+                self._units[key] = units_of(event)[reading]
+        return found
 
     def _write(self, segment: Segment) -> None:
         rejected_before = self._indexed_rejections(segment)
@@ -189,10 +205,11 @@ class Stage:
         return row
 
 
-def detail_json(detail: Detail) -> str | None:
-    """The JSON of a detail as it is stored; None where it says nothing."""
-    text = msgspec.json.encode(detail).decode()
-    return None if text == "{}" else text
+def detail_json(detail: Detail | None, own: str | None) -> str | None:
+    """The JSON of a detail as it is stored, with the units that are the event's own; None where it says nothing."""
+    text = None if detail is None else msgspec.json.encode(detail).decode()
+    text = None if text == "{}" else text
+    return text if own is None else own_units.put(text, own)
 
 
 def _bound(sql: str, segment: Segment | None) -> tuple[str, dict[str, int]]:
@@ -208,6 +225,9 @@ def _temporary(name: str, *columns: Column[object]) -> Table:
     return Table(name, MetaData(), *columns, prefixes=["TEMPORARY"])
 
 
+_SERIES = (
+    "SELECT unit, unit_source FROM series WHERE device_id = (SELECT id FROM devices WHERE device = ?) AND reading = ?"
+)
 _STAGED = _temporary(
     "staged",
     Column("message_id", Integer, primary_key=True),

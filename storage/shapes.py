@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from storage import own_units
 from storage.conditions import Row, quoted
 from storage.event import Message, Properties, StoredEvent
 from storage.event_json import lines, marks_json
@@ -62,7 +63,7 @@ class Shapes:
     def _events(self, rows: Sequence[Row]) -> list[StoredEvent]:
         devices, topics, words, units = self._devices, self._topics, self._words, self._units
         units.refresh()
-        return [
+        events = [
             StoredEvent(
                 id,
                 message_id,
@@ -97,6 +98,7 @@ class Shapes:
                 detail,
             ) in rows
         ]
+        return [_with_own_units(event) if event.detail is not None else event for event in events]
 
     def _messages(self, rows: Sequence[Row]) -> list[tuple[StoredEvent, Message]]:
         width = len(rows[0]) - 3 if rows else 0
@@ -124,6 +126,13 @@ class Marks(dict[int, tuple[str, str, str]]):
         kind, format = self._words[kind_id], self._words[format_id]
         pieces = self[mark] = marks_json(kind, format, flags >= 8, flags >> 1 & 3, flags & 1 == 1)
         return pieces
+
+
+def _with_own_units(event: StoredEvent) -> StoredEvent:
+    if event.detail is None or not event.detail.startswith(own_units.MARK):
+        return event
+    own, detail = own_units.taken(event.detail)
+    return msgspec.structs.replace(event, units={**event.units, **own}, detail=detail)
 
 
 NO_UNITS: dict[str, str] = {}

@@ -238,7 +238,7 @@ class Store:
             event_id = message_id * EVENTS_PER_MESSAGE
             for event in outcome:
                 device_id, detail = devices[event.device], event.detail
-                note_series(device_id, event)
+                own = note_series(device_id, event)
                 row = (
                     event_id,
                     device_id,
@@ -249,10 +249,10 @@ class Store:
                     event.seq,
                     encode(event.readings).decode(),
                 )
-                if detail is None:
+                if detail is None and own is None:
                     events += row
                 else:
-                    with_detail += (*row, replacing.detail_json(detail))
+                    with_detail += (*row, replacing.detail_json(detail, own))
                 event_id += 1
         message_table, event_table = schema.messages(self.segment.id), schema.events(self.segment.id)
         insert_rows(self.connection, message_table, messages, omit=("properties",))

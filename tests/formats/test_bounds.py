@@ -21,7 +21,7 @@ BATCH = [{"device": f"d{n}", "a": n, "b": n} for n in range(10)]
         ("depth", 3, b'{"a":{"b":{"c":{"d":1}}}}'),
         ("entries", 10, json.dumps({str(n): n for n in range(9)}).encode()),
         ("readings", 19, json.dumps(BATCH).encode()),
-        ("unpacked_bytes", 999, gzip.compress(b'{"a":"' + b"x" * 992 + b'"}', mtime=0)),  # the same in every process that collects it
+        ("unpacked_bytes", 999, gzip.compress(b'{"a":"' + b"x" * 992 + b'"}', mtime=0)),
         ("text_chars", 9, b'{"a":"xxxxxxxxxx"}'),
         ("name_chars", 9, b'{"aaaaaaaaaa":1}'),
     ],

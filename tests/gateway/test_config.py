@@ -1,10 +1,11 @@
 """Claims about settings: where they come from, and that what cannot work is refused with key, value and remedy."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from gateway.__main__ import run
+from gateway import daemon
 from gateway.config import ConfigError, load, overlap
 from gateway.link.subscriptions import Subscription
 from storage.event import Message, Rejection
@@ -111,10 +112,8 @@ def test_a_rule_for_an_unknown_format_is_refused() -> None:
         load(None, {}).make_formats()
 
 
-def test_a_gateway_with_a_rule_for_an_unknown_format_ends_like_any_wrong_setting(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_gateway_with_a_rule_for_an_unknown_format_ends_before_it_makes_a_store() -> None:
     written('store = "amber.db"\n[[rules]]\ntopic = "a"\nformat = "jsno"\n')
-    assert run(["run", "--broker", "mqtt://127.0.0.1:1"]) == 2
-    assert "'jsno' is no format" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="'jsno' is no format"):
+        asyncio.run(daemon.run(load(None, {})))
     assert not Path("amber.db").exists()

@@ -18,6 +18,7 @@ from gateway.ingest import ingest
 from gateway.link.memory import MemoryLink
 from gateway.metrics import Metrics
 from gateway.reread import reread, work_off
+from storage.errors import StoreReopened
 from storage.event import Event, Message, PendingReread, Reread
 from storage.history import Reader
 from storage.log import Log
@@ -208,3 +209,35 @@ async def test_a_stop_waits_for_the_page_that_is_being_read(tmp_path: Path, monk
         await asyncio.wait([working])
     assert working.cancelled()
     assert done == ["read", "closed"]
+
+
+async def test_a_file_that_is_deleted_meanwhile_gets_nothing_of_what_the_old_one_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the new file the same ids are other messages."""
+    path = tmp_path / "amber.db"
+    formats = Formats(specific=[TOY])
+    old, new = sent(0, "toy/a/data", [1]), sent(1, "other/b", 5)
+    reading, go_on = threading.Event(), threading.Event()
+
+    class Slow(Reader):
+        def to_reread(self, pending: PendingReread) -> Iterator[list[StoredOutcome]]:
+            pages = list(super().to_reread(pending))
+            reading.set()
+            go_on.wait(20)
+            yield from pages
+
+    monkeypatch.setattr("gateway.reread.Reader", Slow)
+    async with Log(path, OPTIONS) as log:
+        await log.append([(old, formats.read(old))], 1)
+        formats.read(sent(0, "toy/a/birth", ["x"]))
+        pending = PendingReread(1, Reread("toy", ("#",), 1), 1)
+        working = asyncio.create_task(work_off(log, formats, Metrics(), pending))
+        await asyncio.to_thread(reading.wait, 20)
+        for end in ("", "-wal", "-shm"):
+            path.with_name(path.name + end).unlink()
+        await log.append([(new, formats.read(new))], 1)
+        go_on.set()
+        with pytest.raises(StoreReopened):
+            await working
+    assert events(path) == [("other", "measurement", {"b": 5})]

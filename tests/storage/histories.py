@@ -151,7 +151,9 @@ def stored_event(id: int, message_id: int, message: Message, event: Event) -> St
         retain=message.retain,
         seq=event.seq,
         readings=msgspec.json.encode(event.readings).decode(),
-        units=dict(sorted((event.units or {}).items())),
+        units={
+            name: unit for name, unit in sorted((event.units or {}).items()) if type(event.readings[name]) is not str
+        },
         detail=None if event.detail is None else msgspec.json.encode(event.detail).decode(),
     )
 

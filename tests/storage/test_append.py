@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from storage import migrations, segments
 from storage.engine import open_writer, sqlite
 from storage.errors import StoreBusy, StoreDamaged, StoreError
 from storage.event import EVENTS_PER_MESSAGE, Detail, Entry, Event, Message, Properties, Rejection
+from storage.history import Reader
 from storage.store import Store, StoreOptions
 from storage.writer import Writer
 
@@ -119,14 +121,23 @@ def test_the_index_follows_in_runs(path: Path) -> None:
     assert rows(path, "SELECT count(*) FROM event_index_1") == [(run,)]
 
 
-def test_a_series_has_the_unit_that_it_was_last_given(store: Store, path: Path) -> None:
+def test_a_series_keeps_its_unit_and_an_event_that_states_another_keeps_that(store: Store, path: Path) -> None:
     store.append([entry(0, units={"temperature": "Cel"}), entry(1), entry(2, device="other")], 1)
     store.append([entry(3, units={"temperature": "K"}, readings={"temperature": 1, "humidity": 2})], 1)
     assert rows(path, "SELECT device, reading, unit FROM series JOIN devices d ON d.id = device_id ORDER BY 1, 2") == [
         ("other", "temperature", None),
         ("thermo", "humidity", None),
-        ("thermo", "temperature", "K"),
+        ("thermo", "temperature", "Cel"),
     ]
+    store.append([entry(4, units={"temperature": "K"}), entry(5, units={"temperature": "Cel"}), entry(6)], 1)
+    with Reader(path) as reader:
+        units = [
+            event.units.get("temperature") for page in reader.pages() for event in page if event.device == "thermo"
+        ]
+        lines = [msgspec.json.decode(line) for page in reader.line_pages() for line in page]
+    assert units == ["Cel", "Cel", "K", "K", "Cel", "Cel"]
+    assert [line["units"].get("temperature") for line in lines if line["device"] == "thermo"] == units
+    assert all("detail" not in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ def test_a_unit_gives_way_to_a_better_source_and_not_to_a_worse_one(new_history:
         (with_unit("c", "message"), ("c", "message")),
         (with_unit("b", "learned"), ("c", "message")),
         (with_unit(None), ("c", "message")),
-        (with_unit("d", "message"), ("d", "message")),
+        (with_unit("d", "message"), ("c", "message")),
         (with_unit("e", "rule"), ("e", "rule")),
         (with_unit("f", "format"), ("f", "format")),
     ]
