@@ -132,6 +132,19 @@ def test_a_rule_that_changes_a_unit_only_says_so(capsys: pytest.CaptureFixture[s
     assert events()[0][3] == {"t": "K"}
 
 
+def test_a_device_that_goes_over_to_another_unit_leaves_its_history_as_it_was(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    units = ["°C", "°F", "°C"]
+    kept(*(("u/d/x", f'{{"t":{{"value":20,"unit":"{unit}"}}}}'.encode()) for unit in units), ("u/d/x", b'{"t":"high"}'))
+    assert [event[3] for event in events()] == [{"t": "Cel"}, {"t": "[degF]"}, {"t": "Cel"}, {}]
+    assert reprocessed(capsys, "--yes") == "4 messages read again: 0 would become something else\n"
+    Path("amber.toml").write_text('[[rules]]\ntopic = "u/#"\nunits = {t = "K"}\n')
+    reprocessed(capsys, "--yes")
+    assert [event[3] for event in events()] == [{"t": "K"}, {"t": "K"}, {"t": "K"}, {}]
+    assert reprocessed(capsys, "--yes") == "4 messages read again: 0 would become something else\n"
+
+
 def test_nobody_to_ask_needs_a_word(capsys: pytest.CaptureFixture[str]) -> None:
     kept(("a", b"1"))
     assert run(["reprocess"]) == 2
