@@ -12,6 +12,7 @@ import msgspec
 
 from gateway import outcomes
 from gateway.formats import IGNORED, Formats
+from gateway.formats.patience import is_impatient
 from storage.event import Event, Fact, Outcome, Rejection, StoredEvent
 from storage.filters import Filters
 from storage.history import Reader
@@ -58,7 +59,7 @@ class Difference:
     def note(self, reading: Reading) -> bool:
         """Count a reading; whether it differs."""
         self.messages += 1
-        if same(reading):
+        if same(reading) or is_impatient(reading.outcome):
             return False
         change = said(reading.stored.events, reading.stored.rejection), said_now(reading.outcome)
         self.changes[change] += 1

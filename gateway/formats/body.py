@@ -90,7 +90,7 @@ class Body:
     def document(self) -> Document:
         """The payload as a JSON object or array, else None.
 
-        NaN, Infinity and what no double holds become None; of duplicate keys the last stays.
+        NaN, Infinity and 1e999 are floats, which a reading cannot hold: it is bad. Of duplicate keys the last stays.
         """
         if not self._document_known:
             self._document_known = True
@@ -118,7 +118,7 @@ class Body:
             self.json_fault = self.text_fault if self.payload.lstrip().startswith(b"{") else ""
             return None
         try:
-            return json.loads(text, parse_constant=_nothing, parse_int=_integer)  # type: ignore[no-any-return]
+            return json.loads(text, parse_constant=float, parse_int=_integer)  # type: ignore[no-any-return]
         except RecursionError:
             self.json_fault = f"nested deeper than {self.options.depth} levels (depth)"
         except json.JSONDecodeError as fault:
@@ -129,10 +129,6 @@ class Body:
 
 def _nothing_inside(_: bytes) -> Sequence[Event]:
     return ()
-
-
-def _nothing(_: str) -> None:
-    return None
 
 
 def _integer(digits: str) -> int | None:

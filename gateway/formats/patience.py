@@ -14,12 +14,14 @@ from types import FrameType
 
 from gateway.formats.body import Body
 from gateway.formats.format import Format, Unreadable
-from storage.event import Event, Message
+from storage.event import Event, Message, Outcome, Rejection
 
 OVERRUNS = 3
 """In a row; then the format is set aside."""
 
 ASIDE_S = 60.0
+
+_TOOK_OVER = "the format took over"
 
 
 _MAIN_THREAD = threading.main_thread().ident
@@ -28,6 +30,11 @@ _setitimer, _ITIMER_REAL = signal.setitimer, signal.ITIMER_REAL
 
 class TooSlow(BaseException):
     """Raised in the middle of a reader. No Exception: a plugin that catches these must end all the same."""
+
+
+def is_impatient(outcome: Outcome) -> bool:
+    """Whether a message was rejected for the time that it took, or its format before: another time it may be read."""
+    return isinstance(outcome, Rejection) and outcome.reason.startswith(_TOOK_OVER)
 
 
 class Patience:
@@ -43,7 +50,7 @@ class Patience:
         """What the row's reader gives. Raises Unreadable when it takes too long, or did so before."""
         if self._aside and (until := self._aside.get(row)):
             if time.monotonic() < until:
-                raise Unreadable(f"the format took over {self._seconds:g} s {OVERRUNS} times, and is set aside")
+                raise Unreadable(f"{_TOOK_OVER} {self._seconds:g} s {OVERRUNS} times, and is set aside")
             del self._aside[row]
         if self._timing or threading.get_ident() != _MAIN_THREAD:  # a message within one shares its time
             return row.read(message, body)
@@ -54,7 +61,7 @@ class Patience:
             if overruns >= OVERRUNS:
                 self._aside[row] = time.monotonic() + ASIDE_S
                 del self._overruns[row]
-            raise Unreadable(f"the format took over {self._seconds:g} s for one message (message_ms)") from None
+            raise Unreadable(f"{_TOOK_OVER} {self._seconds:g} s for one message (message_ms)") from None
 
     def _timed(self, row: Format, message: Message, body: Body) -> Sequence[Event] | None:
         _listen()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from gateway.__main__ import run
 from gateway.config import load
-from storage.event import Lessons, Message
+from gateway.formats import Format, Formats, Options
+from gateway.reprocess import Difference, Reading
+from storage.event import Lessons, Message, Rejection
 from storage.history import Reader
 from storage.store import Store, StoreOptions
 
@@ -143,6 +146,17 @@ def test_a_device_that_goes_over_to_another_unit_leaves_its_history_as_it_was(
     reprocessed(capsys, "--yes")
     assert [event[3] for event in events()] == [{"t": "K"}, {"t": "K"}, {"t": "K"}, {}]
     assert reprocessed(capsys, "--yes") == "4 messages read again: 0 would become something else\n"
+
+
+def test_a_message_that_only_took_too_long_this_time_keeps_its_events() -> None:
+    kept(("a/b", b"1"))
+    with Reader(STORE) as reader:
+        stored = reader.message(1)
+    assert stored is not None
+    slow = Format(name="slow", read=lambda _sent, _body: time.sleep(1), topics=("a/#",))  # type: ignore[arg-type,return-value]
+    outcome = Formats(Options(message_ms=20), specific=[slow]).read(stored.message)
+    assert isinstance(outcome, Rejection)
+    assert not Difference(1).note(Reading(stored, outcome))
 
 
 def test_nobody_to_ask_needs_a_word(capsys: pytest.CaptureFixture[str]) -> None:
