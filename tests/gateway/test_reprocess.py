@@ -153,7 +153,7 @@ def test_a_message_that_only_took_too_long_this_time_keeps_its_events() -> None:
     with Reader(STORE) as reader:
         stored = reader.message(1)
     assert stored is not None
-    slow = Format(name="slow", read=lambda _sent, _body: time.sleep(1), topics=("a/#",))  # type: ignore[arg-type,return-value]
+    slow = Format(name="slow", read=lambda _sent, _body: time.sleep(1), topics=("a/#",))
     outcome = Formats(Options(message_ms=20), specific=[slow]).read(stored.message)
     assert isinstance(outcome, Rejection)
     assert not Difference(1).note(Reading(stored, outcome))
