@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +61,9 @@ class Difference:
         self.messages += 1
         if same(reading) or is_impatient(reading.outcome):
             return False
-        change = said(reading.stored.events, reading.stored.rejection), said_now(reading.outcome)
+        stored, outcome = reading
+        now = ((), outcome) if isinstance(outcome, Rejection) else (outcome, None)
+        change = said(stored.events, stored.rejection), said(*now)
         self.changes[change] += 1
         shown = self.samples.setdefault(change, [])
         if len(shown) < self._most:
@@ -120,17 +122,11 @@ def same(reading: Reading) -> bool:
     return all(_same_event(old, new) for old, new in zip(stored.events, outcome, strict=True))
 
 
-def said(events: list[StoredEvent], rejection: Rejection | None) -> str:
-    """What became of a message, in a word: its format, or that it was rejected."""
+def said(events: Sequence[Event | StoredEvent], rejection: Rejection | None) -> str:
+    """What becomes of a message, in a word: its format, or that it is rejected."""
     if rejection is not None:
         return f"rejected by {rejection.format}" if rejection.format else "rejected"
     return ", ".join(sorted({event.format for event in events})) or "nothing"
-
-
-def said_now(outcome: Outcome) -> str:
-    if isinstance(outcome, Rejection):
-        return f"rejected by {outcome.format}" if outcome.format else "rejected"
-    return ", ".join(sorted({event.format for event in outcome})) or "nothing"
 
 
 def sample_lines(reading: Reading) -> Iterator[str]:

@@ -67,9 +67,10 @@ def reprocess(
         clock=ClockName.received,
         after=0,
     )
-    known = {*settings.make_formats().names, "rule", ""}
-    if unknown := [name for name in format_name or () if name not in known]:
-        raise UsageError(f"{unknown[0]!r} is no format: docs/formats.md has them all")
+    if format_name:
+        known = {*settings.make_formats().names, "rule", ""}
+        if unknown := [name for name in format_name if name not in known]:
+            raise UsageError(f"{unknown[0]!r} is no format: docs/formats.md has them all")
     choice = Choice(filters, tuple(format_name or ()), rejected)
     interactive = sys.stdin.isatty()
     if not (dry_run or yes or interactive):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Protocol
 
 from gateway.formats import IGNORED
@@ -13,6 +13,7 @@ from storage.errors import StoreDamaged, StoreError, StoreReopened
 from storage.event import Message, Outcome, PendingReread, Rejection, StoredEvent
 from storage.history import Reader
 from storage.log import Log
+from storage.off_loop import off_loop
 from storage.outcomes import StoredOutcome
 
 logger = logging.getLogger("amber.formats")
@@ -47,7 +48,7 @@ async def work_off(log: Log, formats: Formats, metrics: Metrics, pending: Pendin
     reader = await asyncio.to_thread(Reader, log.path)
     try:
         pages = reader.to_reread(pending)
-        while page := await next_page(pages):
+        while page := await off_loop(next, pages, None):
             if outcomes := changed(formats, page, provisional_only=pending.reread.provisional_only):
                 messages += (await log.replace(outcomes, opened=opened)).messages
     finally:
@@ -56,15 +57,6 @@ async def work_off(log: Log, formats: Formats, metrics: Metrics, pending: Pendin
     metrics.read_again += messages
     if messages:
         logger.info("%s: read %d earlier messages again, with what is known now", pending.reread.format, messages)
-
-
-async def next_page(pages: Iterator[list[StoredOutcome]]) -> list[StoredOutcome] | None:
-    reading = asyncio.get_running_loop().run_in_executor(None, next, pages, None)
-    try:
-        await asyncio.wait([reading])
-    finally:  # cancelled or not, nobody may close the store while the other thread reads from it
-        await asyncio.wait([reading])
-    return reading.result()
 
 
 def changed(

@@ -221,14 +221,10 @@ class Follower(Generic[T]):
     ) -> AsyncGenerator[list[T], None]:
         import asyncio  # 50 ms that a short command need not spend
 
-        loop = asyncio.get_running_loop()
+        from storage.off_loop import off_loop
+
         while not self._walk.done:
-            reading = loop.run_in_executor(None, self.read, page_events)
-            try:
-                await asyncio.wait([reading])
-            finally:  # cancelled or not, nobody may close the store while the other thread reads from it
-                await asyncio.wait([reading])
-            if page := reading.result():
+            if page := await off_loop(self.read, page_events):
                 yield page
             elif not self.behind:
                 await asyncio.sleep(poll_s)

@@ -179,16 +179,14 @@ class Stage:
         )
 
     def _enter_series(self) -> int:
-        # Of what messages state the newest stands, and these are old: a series keeps what it was told since.
-        sql = (
-            f"{ENTER_SERIES} SELECT id, :reading, :unit, :unit_source FROM devices WHERE device = :device"
-            f" {UPDATE_SERIES} AND NOT (series.unit_source IS 'message' AND excluded.unit_source = 'message')"
-        )
         rows = [
             {"device": device, "reading": reading, "unit": unit, "unit_source": source}
             for (device, reading, source), unit in self._series.items()
         ]
-        return self._connection.exec_driver_sql(sql, rows).rowcount if rows else 0
+        if not rows:
+            return 0
+        of_device = "SELECT id, :reading, :unit, :unit_source FROM devices WHERE device = :device"
+        return self._connection.exec_driver_sql(f"{ENTER_SERIES} {of_device} {UPDATE_SERIES}", rows).rowcount
 
     def _counted(self, segment: Segment) -> Replaced:
         return Replaced(*self._row(_COUNTED, segment))

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from gateway.formats.body import Json
+from gateway.formats.body import Body, Json
+from gateway.formats.format import Unreadable
 from gateway.formats.plain import scalar
 
 _MOST_DIGITS = 64
+
+
+def opened(body: Body, *, certain: bool) -> dict[str, Json] | None:
+    """The object that a payload is, None where it is none; Unreadable where it is `certain` whose, and broken JSON."""
+    if body.document is None and certain and body.json_fault:
+        raise Unreadable(body.json_fault)
+    return body.document if isinstance(body.document, dict) else None
 
 
 def members(node: Json) -> dict[str, Json]:

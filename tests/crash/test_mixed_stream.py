@@ -57,7 +57,7 @@ def stream(folder: Path, messages: Sequence[Message]) -> Verdict:
         publish(broker.port, messages[half:])
         with ended(gateway, signal.SIGTERM):
             settle(store, len(messages))
-        with ended(gateway, signal.SIGTERM):  # what was still to be read again is, before it says so
+        with ended(gateway, signal.SIGTERM):  # what is still to be read again may be, or not: both are right
             gateway.wait_until_said("subscribed")
     with Reader(store) as reader:
         return verdict(messages, [one for page in reader.outcomes() for one in page])

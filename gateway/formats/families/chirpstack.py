@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from gateway.formats.body import Body, Json
 from gateway.formats.draft import Draft
-from gateway.formats.format import Format, Unreadable
-from gateway.formats.nodes import members, number, objects, text
+from gateway.formats.format import Format
+from gateway.formats.nodes import members, number, objects, opened, text
 from gateway.formats.values import position
 from storage.event import Event, Kind, Message
 
@@ -25,12 +25,8 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     """One event: the measurements of an uplink, the state of a device, or what became of a join or a downlink."""
     levels = message.topic.split("/")
     in_topic, sort, name = _told_by(levels)
-    document = body.document
+    document = opened(body, certain=bool(in_topic))
     if document is None:
-        if in_topic and body.json_fault:
-            raise Unreadable(body.json_fault)
-        return None
-    if not isinstance(document, dict):
         return None
     draft = Draft(NAME, message, body)
     if gateway := _gateway_in(levels):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from gateway.formats.body import Body, Json
 from gateway.formats.draft import Draft
-from gateway.formats.format import Format, Unreadable
-from gateway.formats.nodes import members, number, objects, text
+from gateway.formats.format import Format
+from gateway.formats.nodes import members, number, objects, opened, text
 from storage.event import Event, Kind, Message
 
 NAME = "meshtastic_json"
@@ -25,12 +25,8 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     levels = message.topic.split("/")
     if len(levels) > 1 and levels[-2] == "stat":
         return _presence(message, body, levels[-1])
-    document = body.document
+    document = opened(body, certain=len(levels) > 3 and levels[-3] == "json")
     if document is None:
-        if body.json_fault and len(levels) > 3 and levels[-3] == "json":
-            raise Unreadable(body.json_fault)
-        return None
-    if not isinstance(document, dict):
         return None
     sender = _node(document.get("from"))
     sort = document.get("type")

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from gateway.formats.body import Body, Json
 from gateway.formats.draft import Draft
 from gateway.formats.families.rtl_433 import put_transmission, transmitter
-from gateway.formats.format import Format, Unreadable
-from gateway.formats.nodes import text, unquoted
+from gateway.formats.format import Format
+from gateway.formats.nodes import opened, text, unquoted
 from gateway.formats.values import kind_of
 from storage.event import Event, Kind, Message
 
@@ -33,13 +33,9 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     levels = message.topic.split("/")
     if levels[-1] == "LWT":
         return _presence(message, body, levels)
-    document = body.document
     at = next((at for at, level in enumerate(levels) if level in _HEARD or level in _ORDERED), None)
+    document = opened(body, certain=at is not None)
     if document is None:
-        if at is not None and body.json_fault:
-            raise Unreadable(body.json_fault)
-        return None
-    if not isinstance(document, dict):
         return None
     draft = Draft(NAME, message, body)
     if at is None:

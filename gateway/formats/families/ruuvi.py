@@ -14,7 +14,7 @@ from struct import Struct
 from gateway.formats.body import Body, Json
 from gateway.formats.draft import Draft
 from gateway.formats.format import Format, Unreadable
-from gateway.formats.nodes import members, number, text, unquoted
+from gateway.formats.nodes import members, number, opened, text, unquoted
 from storage.event import Event, Message
 
 NAME = "ruuvi_gateway"
@@ -27,12 +27,8 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 def read(message: Message, body: Body) -> Sequence[Event] | None:
     """One event of each advertisement that the gateway relays, or of its own status."""
     levels = message.topic.split("/")
-    document = body.document
+    document = opened(body, certain=levels[0] == "ruuvi")
     if document is None:
-        if body.json_fault and levels[0] == "ruuvi":
-            raise Unreadable(body.json_fault)
-        return None
-    if not isinstance(document, dict):
         return None
     draft = Draft(NAME, message, body)
     if levels[-1] == "gw_status" or "DEVICE_ADDR" in document:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from gateway.formats.body import Body, Json
 from gateway.formats.draft import Draft, located
-from gateway.formats.format import Format, Unreadable
-from gateway.formats.nodes import members, number, objects, text, unquoted
+from gateway.formats.format import Format
+from gateway.formats.nodes import members, number, objects, opened, text, unquoted
 from gateway.formats.values import position
 from storage.event import Event, Location, Message
 
@@ -45,12 +45,8 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
     """One event: the measurements of an uplink, or what became of a join or a downlink."""
     levels = message.topic.split("/")
     in_topic = _device_in(levels)
-    document = body.document
+    document = opened(body, certain=bool(in_topic))
     if document is None:
-        if in_topic and body.json_fault:
-            raise Unreadable(body.json_fault)
-        return None
-    if not isinstance(document, dict):
         return None
     ids = members(document.get("end_device_ids"))
     device = text(ids.get("device_id")) or in_topic
