@@ -135,6 +135,9 @@ def test_a_broker_ends_with_a_killed_program_that_started_it(tmp_path: Path) -> 
         assert starter.stdout is not None
         port = int(starter.stdout.readline())
         with socket.create_connection(("127.0.0.1", port), timeout=10) as held:
+            # A connection that the broker has not accepted yet would be reset by its end, not closed.
+            held.sendall(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04held")
+            assert held.recv(4) == b"\x20\x02\x00\x00", "the broker accepts us"
             os.kill(starter.pid, signal.SIGKILL)
             assert held.recv(1) == b"", "the broker closes the connection by ending"
     soon = time.monotonic() + 10
