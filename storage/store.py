@@ -180,8 +180,11 @@ class Store:
 
     @property
     def file(self) -> object:
-        """Which file this is: another after the one at the path was deleted or replaced."""
-        return self._watch.opened
+        """Which file this is: another after the one at the path was deleted or replaced.
+
+        Its write-ahead log does not count: that is gone with the last connection, and may come back as another inode.
+        """
+        return self._watch.opened[0]
 
     def close(self) -> None:
         """Leave one file behind: what the write-ahead log holds goes into the database."""
