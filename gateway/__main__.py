@@ -11,11 +11,18 @@ from typer.exceptions import Abort, TyperException
 
 import devices.cli
 import gateway.cli
+import gateway.consume_cli
 import gateway.demo_cli
 import gateway.formats_cli
+import gateway.import_cli
+import gateway.prune_cli
 import gateway.replay_cli
 import gateway.reprocess_cli
+import storage.backup_cli
+import storage.chart_cli
 import storage.cli
+import storage.export_cli
+import storage.latest_cli
 from devices.errors import DeviceError
 from gateway.link.errors import LinkError
 from storage.errors import AmberError
@@ -36,7 +43,14 @@ for door in (
     gateway.cli,
     devices.cli,
     storage.cli,
+    storage.latest_cli,
+    storage.chart_cli,
     gateway.replay_cli,
+    gateway.consume_cli,
+    storage.export_cli,
+    gateway.import_cli,
+    storage.backup_cli,
+    gateway.prune_cli,
     gateway.formats_cli,
     gateway.reprocess_cli,
 ):

@@ -31,10 +31,12 @@ sqlite.register_adapter(type(None), {}.get)
 APPLICATION_ID: Final = 0x416D6272
 """`Ambr`: says that a SQLite file is an Amber store."""
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 PAGE_BYTES: Final = 4096
 CHECKPOINT_PAGES: Final = 4000
 BUSY_TIMEOUT_MS: Final = 2_000
+PATIENCE_MS: Final = 60_000
+"""The gateway's transactions may follow each other closely."""
 
 
 def store_path(store: str | os.PathLike[str]) -> Path:
@@ -96,6 +98,62 @@ def open_writer(path: Path) -> Connection:
             connection.close()
             raise
         return connection
+
+
+def open_writer_beside(path: Path) -> Any:
+    """The driver's own connection, for few rows now and then beside the gateway; commits with `beside` are synced."""
+    open_reader(path).close()  # it must be there
+    with translated(path):
+        connection = sqlite.connect(
+            f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
+        )
+        try:
+            _see_version(path, connection.execute("PRAGMA user_version").fetchone()[0])
+            connection.execute(f"PRAGMA busy_timeout={PATIENCE_MS}")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint={5 * CHECKPOINT_PAGES}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+@contextlib.contextmanager
+def beside(connection: Any, path: Path) -> Iterator[None]:
+    """A transaction of `open_writer_beside`: all or nothing, committed when it returns. Raises StoreError."""
+    with translated(path):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(Exception):  # a rollback that fails has nothing left to roll back
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _see_version(path: Path, version: int) -> None:
+    if version != SCHEMA_VERSION:
+        raise StoreError(f"{path} was written by an older Amber: `amber run` brings it up to date")
+
+
+def open_beside(path: Path) -> Connection:
+    """A connection that writes beside the gateway: waits for it patiently, and leaves the checkpoints to it.
+
+    A commit here is not synced at once. After a power cut it may be undone, whole, as if it had not happened.
+    """
+    open_reader(path).close()  # it must be there
+    connection = open_writer(path)
+    try:
+        with translated(path):
+            _see_version(path, connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={PATIENCE_MS}")
+            connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
+            connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint={5 * CHECKPOINT_PAGES}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def settle(connection: Connection, path: Path, pragma: str, value: str, expected: object) -> None:

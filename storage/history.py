@@ -10,11 +10,11 @@ from typing import Generic, Self, TypeVar
 
 from storage.event import Fact, Message, PendingReread, StoredEvent
 from storage.filters import Clock, Filters
-from storage.open_log import SCANNED_EVENTS, OpenLog
 from storage.outcomes import Choice, StoredOutcome, outcomes
 from storage.overview import Status, StoredDevice, devices, status
 from storage.rejections import StoredRejection, rejections
 from storage.shapes import Shape, Shapes
+from storage.snapshot import SCANNED_EVENTS, OpenLog
 from storage.walk import Walk
 
 __all__ = ["Clock", "Filters", "Follower", "Reader", "Status", "StoredDevice", "StoredOutcome", "StoredRejection"]

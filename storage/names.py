@@ -10,7 +10,7 @@ import msgspec
 
 from storage.conditions import quoted
 from storage.errors import StoreDamaged
-from storage.open_log import OpenLog
+from storage.snapshot import OpenLog
 
 REMEMBERED_NAMES = 200_000
 

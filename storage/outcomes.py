@@ -10,9 +10,9 @@ import msgspec
 from storage.conditions import Conditions, Row, as_json
 from storage.event import EVENTS_PER_MESSAGE, Message, Rejection, StoredEvent
 from storage.filters import Filters
-from storage.open_log import OpenLog
 from storage.segment import Segment
 from storage.shapes import Shapes, message
+from storage.snapshot import OpenLog
 
 PAGE_MESSAGES = 500
 PAGE_BYTES = 4 << 20

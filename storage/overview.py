@@ -10,8 +10,8 @@ import msgspec
 from storage.conditions import Row, as_json
 from storage.engine import SCHEMA_VERSION, sqlite
 from storage.event import EVENTS_PER_MESSAGE
-from storage.open_log import OpenLog
 from storage.segment import Segment
+from storage.snapshot import OpenLog
 
 DEVICES_A_READ = 1_000
 
@@ -52,8 +52,8 @@ def status(log: OpenLog) -> Status:
         last_message_id = _number(log, f"SELECT max(id) FROM messages_{last.id}") or last.first_message_id - 1
         return Status(
             path=str(log.path),
-            # Ids of messages are dense, and only whole segments go.
-            messages=last_message_id - first.first_message_id + 1,
+            # Ids of messages are dense; what has gone out of a segment singly is counted.
+            messages=last_message_id - first.first_message_id + 1 - sum(segment.removed for segment in log.segments),
             events=sum(segment.events for segment in log.segments)
             + _count(log, f"events_{last.id} WHERE id > {last.indexed_to}"),
             rejections=sum(segment.rejections for segment in log.segments)

@@ -9,7 +9,7 @@ import msgspec
 
 from storage.conditions import Conditions, as_json
 from storage.filters import Filters
-from storage.open_log import OpenLog
+from storage.snapshot import OpenLog
 
 REJECTIONS_A_READ = 200
 """Few: their payloads may be as large as a message can be."""

@@ -121,6 +121,7 @@ class Stage:
 
     def exchange(self, segment: Segment) -> Replaced:
         """Put what is staged in the place of what is there, and keep the index, the bounds and the counts right."""
+        self._run(_MARK)
         for statement in _ENTER_NAMES:
             self._run(statement)
         series = self._enter_series()
@@ -203,6 +204,12 @@ class Stage:
         return row
 
 
+def exchanges(connection: Connection) -> int:
+    """How many exchanges there have been: another number tells that events, or the units of series, are others now."""
+    count: int | None = connection.exec_driver_sql("SELECT value FROM marks WHERE name = 'exchanges'").scalar()
+    return count or 0
+
+
 def detail_json(detail: Detail | None, own: str | None) -> str | None:
     """The JSON of a detail as it is stored, with the units that are the event's own; None where it says nothing."""
     text = None if detail is None else msgspec.json.encode(detail).decode()
@@ -268,6 +275,7 @@ _GONE_ROWS = _temporary(
 )
 _TABLES = _STAGED, _STAGED_EVENTS, _DIFFERING_MESSAGES, _FRESH_ROWS, _GONE_ROWS
 
+_MARK = "INSERT INTO marks VALUES ('exchanges', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
 _ENTER_NAMES = (
     (
         "INSERT INTO devices (device) SELECT device FROM staged_events AS s"
@@ -315,7 +323,20 @@ _COUNTED = (
     f" (SELECT count(*) FROM {_VERDICTS} WHERE r.id IS NOT NULL AND s.reason IS NULL)"
 )
 _MOVED = "id <= :indexed_to AND (old_device_id IS NOT device_id OR old_observed_at IS NOT observed_at)"
+_HOUR_US = 3_600_000_000
+
+
+def _hour(at: str) -> str:
+    """The number of the hour since the epoch; SQL's division cuts towards zero."""
+    return f"({at} - ({at} % {_HOUR_US} + {_HOUR_US}) % {_HOUR_US}) / {_HOUR_US}"
+
+
 _EXCHANGE = (
+    (
+        f"INSERT OR IGNORE INTO corrections SELECT device_id, {_hour('observed_at')} FROM staged_gone UNION"
+        f" SELECT device_id, {_hour('observed_at')} FROM staged_fresh UNION"
+        f" SELECT old_device_id, {_hour('old_observed_at')} FROM staged_fresh WHERE old_device_id IS NOT NULL"
+    ),
     (
         "DELETE FROM event_index_{n} WHERE (device_id, observed_at, event_id) IN"
         " (SELECT device_id, observed_at, id FROM staged_gone WHERE id <= :indexed_to UNION ALL"

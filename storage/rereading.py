@@ -24,9 +24,6 @@ EXCHANGED_EVENTS = 50_000
 
 STAGED_MESSAGES = 500
 
-PATIENCE_MS = 60_000
-"""The gateway's transactions may follow each other closely."""
-
 
 class Rewriter:
     """A store open for exchanging outcomes; one at a time has it. Raises StoreError."""
@@ -102,7 +99,7 @@ class Rewriter:
         try:
             with engine.translated(self.path):
                 self._check_version()
-                self._connection.exec_driver_sql(f"PRAGMA busy_timeout={PATIENCE_MS}")
+                self._connection.exec_driver_sql(f"PRAGMA busy_timeout={engine.PATIENCE_MS}")
                 self._stage = Stage(self._connection)
         except BaseException:
             self._connection.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
 
 catalog = MetaData()
 
@@ -48,6 +48,8 @@ segments = Table(
     Column("events", Integer, nullable=False),
     Column("rejections", Integer, nullable=False),
     Column("rewritten", Integer, nullable=False),
+    # Messages that retention has taken out singly; whole segments go with their row.
+    Column("removed", Integer, nullable=False, server_default="0"),
 )
 cursors = Table(
     "cursors",
@@ -55,7 +57,15 @@ cursors = Table(
     Column("name", Text, primary_key=True),
     Column("position", Integer, nullable=False),
     Column("moved_at", Integer, nullable=False),
+    Column("kind", Text, nullable=False, server_default="consumer"),
+    Column("created_at", Integer, nullable=False, server_default="0"),
+    # What a consumer asks for, as JSON.
+    Column("filters", Text),
+    # Where a summary is being brought to, while it is: some of its rows are there already.
+    Column("flushing_to", Integer),
 )
+# Numbers that the processes of a store tell each other.
+marks = Table("marks", catalog, Column("name", Text, primary_key=True), Column("value", Integer, nullable=False))
 rejections = Table(
     "rejections",
     catalog,
@@ -88,6 +98,70 @@ rereads = Table(
     Column("provisional_only", Integer, nullable=False),
     Column("up_to_message_id", Integer, nullable=False),
     sqlite_autoincrement=True,
+)
+
+# The newest value of each series, as JSON; `at` is when it was observed, but never after it was received.
+latest = Table(
+    "latest",
+    catalog,
+    Column("series_id", Integer, primary_key=True),
+    Column("event_id", Integer, nullable=False),
+    Column("at", Integer, nullable=False),
+    Column("received_at", Integer, nullable=False),
+    Column("value", Text, nullable=False),
+    # NULL where it is the unit of the series.
+    Column("unit", Text),
+    Column("quality", Text),
+)
+# What is known of each device; the counts hold all events up to `position`.
+presence = Table(
+    "presence",
+    catalog,
+    Column("device_id", Integer, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("events", Integer, nullable=False),
+    Column("first_received_at", Integer, nullable=False),
+    Column("last_received_at", Integer, nullable=False),
+    Column("last_event_id", Integer, nullable=False),
+    Column("last_observed_at", Integer, nullable=False),
+    Column("kind_id", Integer, nullable=False),
+    Column("format_id", Integer, nullable=False),
+    Column("online", Integer),
+    Column("online_at", Integer),
+)
+
+
+def _rollups(name: str) -> Table:
+    """Sums of each series by bucket, the number of a minute or an hour since the epoch, up to `position`.
+
+    The buckets stand first in the key: what is written together stands together, and goes together.
+    """
+    return Table(
+        name,
+        catalog,
+        Column("bucket", Integer, primary_key=True),
+        Column("series_id", Integer, primary_key=True),
+        Column("position", Integer, nullable=False),
+        Column("count", Integer, nullable=False),
+        Column("min", Float, nullable=False),
+        Column("max", Float, nullable=False),
+        Column("sum", Float, nullable=False),
+        Column("last_at", Integer, nullable=False),
+        Column("last", Float, nullable=False),
+        sqlite_with_rowid=False,
+    )
+
+
+rollup_minutes = _rollups("rollup_minutes")
+rollup_hours = _rollups("rollup_hours")
+
+# Hours of devices in which events were exchanged: what the summaries say of them is to be made anew.
+corrections = Table(
+    "corrections",
+    catalog,
+    Column("device_id", Integer, primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    sqlite_with_rowid=False,
 )
 
 

@@ -9,7 +9,8 @@ class Segment(msgspec.Struct, frozen=True):
     """A segment as its row in the catalog has it; `sealed_at` is None while it is written to.
 
     The bounds and the counts speak of its events and rejections up to `indexed_to`, the end of a message; the bounds
-    are None while there is none. `rewritten` counts how often what became of its messages was exchanged.
+    are None while there is none. `rewritten` counts how often what became of its messages was exchanged;
+    `removed` how many messages retention has taken out singly.
     """
 
     id: int
@@ -24,3 +25,4 @@ class Segment(msgspec.Struct, frozen=True):
     events: int = 0
     rejections: int = 0
     rewritten: int = 0
+    removed: int = 0

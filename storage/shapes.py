@@ -13,7 +13,7 @@ from storage.conditions import Row, quoted
 from storage.event import Message, Properties, StoredEvent
 from storage.event_json import lines, marks_json
 from storage.names import Names, Units
-from storage.open_log import OpenLog
+from storage.snapshot import OpenLog
 
 T = TypeVar("T")
 

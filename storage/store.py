@@ -59,6 +59,7 @@ class Store:
     event_id: int
     _segment_events: int
     _version: int
+    _exchanges: int
 
     def __init__(self, path: Path, options: StoreOptions) -> None:
         self.path = path
@@ -284,9 +285,12 @@ class Store:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         with engine.transaction(self.connection, self.path):
-            if engine.data_version(self.connection) != self._version:
-                self._look()  # another process has read messages again
-                self._catalog.forget_series()
+            version = engine.data_version(self.connection)
+            if version != self._version:  # another process has committed: only an exchange concerns us
+                if replacing.exchanges(self.connection) != self._exchanges:
+                    self._look()
+                    self._catalog.forget_series()
+                self._version = version
             yield
 
     def _look(self) -> None:
@@ -296,11 +300,12 @@ class Store:
         self.event_id = segments.last_event_id(self.connection)
         self._segment_events = segments.events_in(self.connection, self.segment)
         self._version = engine.data_version(self.connection)
+        self._exchanges = replacing.exchanges(self.connection)
 
     def _forget(self) -> None:
         """Believe nothing of what a transaction that failed has left in memory."""
         self._catalog = Catalog(self.connection)
-        self._version = -1
+        self._version = self._exchanges = -1
 
     def _bound_wal(self) -> None:
         now = time.monotonic()

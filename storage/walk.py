@@ -11,7 +11,7 @@ import msgspec
 from storage.conditions import Ask, Conditions, Row, as_json
 from storage.event import EVENTS_PER_MESSAGE
 from storage.filters import Filters
-from storage.open_log import OpenLog, Stretch
+from storage.snapshot import OpenLog, Stretch
 
 SPARSE = 10
 """Fetching an event by its id costs ten times what passing over it costs."""

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from storage import migrations, segments
-from storage.engine import open_writer, sqlite
+from storage.engine import SCHEMA_VERSION, open_writer, sqlite
 from storage.errors import StoreBusy, StoreDamaged, StoreError
 from storage.event import EVENTS_PER_MESSAGE, Detail, Entry, Event, Message, Properties, Rejection
 from storage.history import Reader
@@ -263,24 +263,25 @@ def test_the_settings_that_the_promise_rests_on_hold(store: Store) -> None:
 
 def test_a_migration_that_fails_half_way_leaves_the_store_as_it_was(path: Path) -> None:
     Store(path, StoreOptions(free_floor_bytes=0)).close()
+    now = SCHEMA_VERSION
 
-    def third(_: object) -> None:
+    def first(_: object) -> None:
         connection.exec_driver_sql("ALTER TABLE devices ADD COLUMN site TEXT")
 
-    def fourth(_: object) -> None:
+    def second(_: object) -> None:
         raise KeyboardInterrupt
 
     connection = open_writer(path)
     try:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         with pytest.raises(KeyboardInterrupt):
-            migrations.bring_up_to_date(connection, {2: third, 3: fourth}, wanted=4)
+            migrations.bring_up_to_date(connection, {now: first, now + 1: second}, wanted=now + 2)
         connection.rollback()
-        assert connection.exec_driver_sql("PRAGMA user_version").scalar() == 2
+        assert connection.exec_driver_sql("PRAGMA user_version").scalar() == now
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        migrations.bring_up_to_date(connection, {2: third, 3: lambda _: None}, wanted=4)
+        migrations.bring_up_to_date(connection, {now: first, now + 1: lambda _: None}, wanted=now + 2)
         connection.commit()
-        assert connection.exec_driver_sql("PRAGMA user_version").scalar() == 4
+        assert connection.exec_driver_sql("PRAGMA user_version").scalar() == now + 2
         assert connection.exec_driver_sql("SELECT site FROM devices").all() == []
     finally:
         connection.close()

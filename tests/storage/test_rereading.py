@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from storage.engine import sqlite
+from storage.engine import SCHEMA_VERSION, sqlite
 from storage.errors import StoreBusy, StoreError
 from storage.event import EVENTS_PER_MESSAGE, Outcome, StoredEvent
 from storage.history import Reader
@@ -173,5 +173,7 @@ def test_a_store_that_is_not_there_or_not_up_to_date_is_refused(tmp_path: Path, 
     new_history.writer.submit(lambda store: store.connection.exec_driver_sql("PRAGMA user_version=1")).result()
     with pytest.raises(StoreError, match="brings it up to date"):
         Rewriter(new_history.path, NO_FLOOR)
-    new_history.writer.submit(lambda store: store.connection.exec_driver_sql("PRAGMA user_version=2")).result()
+    new_history.writer.submit(
+        lambda store: store.connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
+    ).result()
     Rewriter(new_history.path, NO_FLOOR).__exit__(None, None, None)

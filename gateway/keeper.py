@@ -1,0 +1,99 @@
+"""Runs the keeper as a process beside the gateway: starts it, and again when it ends. Does none of its work.
+
+`python -m gateway.keeper STORE` is that process; it ends when its standard input does, and so with the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from storage.errors import AmberError
+
+logger = logging.getLogger("amber.keeper")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+WELL_S = 60.0
+"""A keeper that ran for so long was well: the next pause is a short one again."""
+
+PATIENCE_S = 10.0
+"""How long a stop waits for what is yet to be written; killed, the keeper takes it up at its next start."""
+
+NICE = 5
+"""The ingest goes first where there is too little processor for both."""
+
+
+async def keep(path: Path) -> None:
+    """Have a keeper run on the store until cancelled; then let it write what it has noted, and end."""
+    loop, pause_s = asyncio.get_running_loop(), FIRST_PAUSE_S
+    while True:
+        started = loop.time()
+        process = await start(path)
+        try:
+            status = await process.wait()
+        except asyncio.CancelledError:
+            await stop(process)
+            raise
+        if loop.time() - started > WELL_S:
+            pause_s = FIRST_PAUSE_S
+        logger.warning("the keeper ended with status %d: starting it again in %.0f s", status, pause_s)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+async def start(path: Path) -> asyncio.subprocess.Process:
+    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "gateway.keeper", str(path)),
+        stdin=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+    )
+
+
+async def stop(process: asyncio.subprocess.Process) -> None:
+    """Close its standard input, which tells it to end."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def main() -> None:
+    """Be the keeper."""
+    from storage.keeping import Keeper
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")
+    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches the whole group; the gateway says when to end
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(NICE)
+    stopping = threading.Event()
+    threading.Thread(target=wait_for_end, args=(stopping,), daemon=True).start()
+    try:
+        with Keeper(Path(sys.argv[1]), [], []) as keeper:
+            keeper.run(stopping)
+    except AmberError as error:
+        sys.exit(f"amber: keeper: {error}")
+
+
+def wait_for_end(stopping: threading.Event) -> None:
+    """Nothing is ever written to our standard input: it ends with the gateway, however that ends."""
+    while os.read(0, 1):
+        pass
+    stopping.set()
+
+
+if __name__ == "__main__":
+    main()
