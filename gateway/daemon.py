@@ -9,6 +9,7 @@ import signal
 
 from gateway.config import Config
 from gateway.ingest import ingest
+from gateway.keeper import Task, keep
 from gateway.link.codec import CodecLink
 from gateway.link.state import LinkState
 from gateway.metrics import Metrics, Summary
@@ -31,6 +32,7 @@ async def run(config: Config) -> None:
         async with CodecLink(config.link_options) as link, asyncio.TaskGroup() as group:
             ingesting = group.create_task(ingest(link, formats, log, metrics, wake), name="ingest")
             rereading = group.create_task(reread(log, formats, metrics, wake), name="reread")
+            keeping = group.create_task(keep(Task(str(config.store_path.absolute()), config.log.level)), name="keeper")
             speaking = group.create_task(speak(link, log, metrics, config.log.status_interval_s), name="status")
             await stop_requested(ingesting)
             logger.info("stopping: storing what has arrived")
@@ -38,6 +40,7 @@ async def run(config: Config) -> None:
             ingesting.cancel()
             await asyncio.wait([ingesting])
             rereading.cancel()
+            keeping.cancel()
             speaking.cancel()
     logger.info("stopped: %s", Summary(metrics).line().partition(" · ")[2])
 

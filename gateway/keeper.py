@@ -1,6 +1,6 @@
 """Runs the keeper as a process beside the gateway: starts it, and again when it ends. Does none of its work.
 
-`python -m gateway.keeper STORE` is that process; it ends when its standard input does, and so with the gateway.
+`python -m gateway.keeper TASK` is that process; it ends when its standard input does, and so with the gateway.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
+
+from gateway.logs import set_up
 from storage.errors import AmberError
 
 logger = logging.getLogger("amber.keeper")
@@ -31,12 +34,19 @@ NICE = 5
 """The ingest goes first where there is too little processor for both."""
 
 
-async def keep(path: Path) -> None:
+class Task(msgspec.Struct, frozen=True):
+    """What a keeper is told at its start, as JSON."""
+
+    store: str
+    log_level: str = "info"
+
+
+async def keep(task: Task) -> None:
     """Have a keeper run on the store until cancelled; then let it write what it has noted, and end."""
     loop, pause_s = asyncio.get_running_loop(), FIRST_PAUSE_S
     while True:
         started = loop.time()
-        process = await start(path)
+        process = await start(task)
         try:
             status = await process.wait()
         except asyncio.CancelledError:
@@ -49,10 +59,10 @@ async def keep(path: Path) -> None:
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-async def start(path: Path) -> asyncio.subprocess.Process:
+async def start(task: Task) -> asyncio.subprocess.Process:
     places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "gateway.keeper", str(path)),
+        *(sys.executable, "-P", "-m", "gateway.keeper", msgspec.json.encode(task).decode()),
         stdin=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
     )
@@ -73,19 +83,26 @@ async def stop(process: asyncio.subprocess.Process) -> None:
 
 def main() -> None:
     """Be the keeper."""
-    from storage.keeping import Keeper
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")
     for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches the whole group; the gateway says when to end
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICE)
+    task = msgspec.json.decode(sys.argv[1], type=Task)
+    set_up(task.log_level)
     stopping = threading.Event()
     threading.Thread(target=wait_for_end, args=(stopping,), daemon=True).start()
     try:
-        with Keeper(Path(sys.argv[1]), [], []) as keeper:
-            keeper.run(stopping)
+        be_keeper(task, stopping)
     except AmberError as error:
-        sys.exit(f"amber: keeper: {error}")
+        logger.error("the keeper: %s", error)  # noqa: TRY400 - it is no fault of ours
+        sys.exit(1)
+
+
+def be_keeper(task: Task, stopping: threading.Event) -> None:
+    from storage.keeping import Keeper
+
+    if not stopping.is_set():  # a gateway that lived shorter than an import takes
+        with Keeper(Path(task.store), [], []) as keeper:
+            keeper.run(stopping)
 
 
 def wait_for_end(stopping: threading.Event) -> None:

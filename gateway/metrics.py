@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 
 from storage.store import Committed
+
+SHORTEST_S, STEP, STEPS = 1e-5, 1.05, 400
+"""Durations are counted in steps of a twentieth: percentiles of an hour without keeping each."""
 
 
 class Metrics:
@@ -21,6 +26,7 @@ class Metrics:
         self.unacknowledged = 0
         self.commits = 0
         self.commit_seconds = 0.0
+        self.commit_steps = [0] * STEPS
 
     def received(self, messages: int) -> None:
         self.unacknowledged += messages
@@ -31,6 +37,7 @@ class Metrics:
         self.rejections += committed.rejections
         self.commits += 1
         self.commit_seconds += committed.seconds
+        self.commit_steps[step_of(committed.seconds)] += 1
 
     def acknowledged(self, messages: int) -> None:
         self.unacknowledged -= messages
@@ -41,7 +48,8 @@ class Summary:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._messages, self._events, self._commits, self._seconds = 0, 0, 0, 0.0
+        self._messages, self._commits, self._seconds = 0, 0, 0.0
+        self._steps = [0] * STEPS
         self._at = time.monotonic()
 
     def line(self) -> str:
@@ -49,11 +57,13 @@ class Summary:
         metrics, now = self._metrics, time.monotonic()
         span = max(now - self._at, 1e-9)
         commits = metrics.commits - self._commits
-        pause_ms = 1000 * (metrics.commit_seconds - self._seconds) / commits if commits else 0.0
+        commit_ms = 1000 * (metrics.commit_seconds - self._seconds) / commits if commits else 0.0
+        steps = [count - before for count, before in zip(metrics.commit_steps, self._steps, strict=True)]
         text = (
             f"{(metrics.messages - self._messages) / span:,.0f} messages/s · stored {metrics.messages:,} messages, "
             f"{metrics.events:,} events · rejected {metrics.rejections:,} · "
-            f"unacknowledged {metrics.unacknowledged:,} · commit {pause_ms:.1f} ms"
+            f"unacknowledged {metrics.unacknowledged:,} · commit {commit_ms:.1f} ms "
+            f"(p99 {1000 * percentile(steps, 0.99):.1f})"
         )
         if metrics.redelivered:
             text += f" · redelivered {metrics.redelivered:,}"
@@ -63,6 +73,20 @@ class Summary:
             text += f" · ignored {metrics.ignored:,}"
         if metrics.read_again:
             text += f" · read again {metrics.read_again:,}"
-        self._messages, self._events, self._commits = metrics.messages, metrics.events, metrics.commits
-        self._seconds, self._at = metrics.commit_seconds, now
+        self._messages, self._commits, self._seconds = metrics.messages, metrics.commits, metrics.commit_seconds
+        self._steps, self._at = metrics.commit_steps.copy(), now
         return text
+
+
+def step_of(seconds: float) -> int:
+    return min(max(0, math.ceil(math.log(max(seconds, SHORTEST_S) / SHORTEST_S, STEP))), STEPS - 1)
+
+
+def percentile(steps: Sequence[int], share: float) -> float:
+    """Seconds that this share of the durations did not take longer than; 0 where there are none."""
+    wanted, seen = share * sum(steps), 0
+    for step, count in enumerate(steps):
+        seen += count
+        if count and seen >= wanted:
+            return SHORTEST_S * STEP**step
+    return 0.0

@@ -120,7 +120,7 @@ class Keeper:
                     kept.note(self._noted(walk.step(PAGE_EVENTS)))
                 kept.noted_to = kept.flushing_to
                 kept.flush()
-        return Walk(self._log, _COLUMNS, Filters(after=min(kept.noted_to for kept in self._kept)))
+        return Walk(self._log, _COLUMNS, Filters(after=min((kept.noted_to for kept in self._kept), default=0)))
 
     def _note(self) -> bool:
         walk = self._walk

@@ -328,7 +328,7 @@ _HOUR_US = 3_600_000_000
 
 def _hour(at: str) -> str:
     """The number of the hour since the epoch; SQL's division cuts towards zero."""
-    return f"({at} - ({at} % {_HOUR_US} + {_HOUR_US}) % {_HOUR_US}) / {_HOUR_US}"
+    return f"{at} / {_HOUR_US} - ({at} % {_HOUR_US} < 0)"
 
 
 _EXCHANGE = (
