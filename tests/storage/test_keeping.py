@@ -82,7 +82,7 @@ def _unharmed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def counted(history: History) -> dict[str, int]:
     sql = "SELECT device, events FROM tally JOIN devices ON devices.id = device_id"
-    return dict(rows(history.path, sql))
+    return {str(device): int(str(events)) for device, events in rows(history.path, sql)}
 
 
 def expected(history: History) -> dict[str, int]:
@@ -139,7 +139,7 @@ def test_the_hour_of_a_time_is_that_before_it_also_before_1970(new_history: Hist
     new_history.append(entries(random, 400))
     before = {event.observed_at for event in new_history.events}
     new_history.replace([(id, []) for id in range(1, 401)])
-    hours = {hour for (hour,) in rows(new_history.path, "SELECT DISTINCT hour FROM corrections")}
+    hours = {int(str(hour)) for (hour,) in rows(new_history.path, "SELECT DISTINCT hour FROM corrections")}
     assert hours == {at // HOUR_US for at in before}
     assert min(hours) < 0
 
@@ -181,6 +181,7 @@ class Dusting:
 
     def step(self, connection: Connection, log: OpenLog) -> float:
         assert log.path.exists()
+        connection.exec_driver_sql("SELECT 1").one()
         self.done += 1
         return 0.0 if self.done < 3 else 3_600.0
 
@@ -200,5 +201,5 @@ def test_series_are_found_when_they_come(new_history: History) -> None:
     for number in range(0, 200, 50):
         new_history.append(entries(random, 50, number))
         for device_id, reading, id in rows(new_history.path, "SELECT device_id, reading, id FROM series"):
-            assert ids.of(device_id, reading) == id
+            assert ids.of(int(str(device_id)), str(reading)) == id
     log.close()
