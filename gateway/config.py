@@ -190,6 +190,16 @@ class RuleSection(Section):
         )
 
 
+class KeeperSection(Section):
+    """The process beside the gateway that sums up the log and drops what retention says."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Whether it runs. Without it latest values and charts are reckoned from the events each time, and "
+        "nothing is dropped.",
+    )
+
+
 class LogSection(Section):
     """What the gateway says on standard error."""
 
@@ -218,6 +228,7 @@ class Config(BaseSettings):
     link: LinkSection = LinkSection()
     segments: SegmentsSection = SegmentsSection()
     formats: FormatsSection = FormatsSection()
+    keeper: KeeperSection = KeeperSection()
     log: LogSection = LogSection()
     rules: tuple[RuleSection, ...] = ()
 

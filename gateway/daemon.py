@@ -32,7 +32,7 @@ async def run(config: Config) -> None:
         async with CodecLink(config.link_options) as link, asyncio.TaskGroup() as group:
             ingesting = group.create_task(ingest(link, formats, log, metrics, wake), name="ingest")
             rereading = group.create_task(reread(log, formats, metrics, wake), name="reread")
-            keeping = group.create_task(keep(Task(str(config.store_path.absolute()), config.log.level)), name="keeper")
+            keeping = group.create_task(keep_if_wanted(config), name="keeper")
             speaking = group.create_task(speak(link, log, metrics, config.log.status_interval_s), name="status")
             await stop_requested(ingesting)
             logger.info("stopping: storing what has arrived")
@@ -43,6 +43,12 @@ async def run(config: Config) -> None:
             keeping.cancel()
             speaking.cancel()
     logger.info("stopped: %s", Summary(metrics).line().partition(" · ")[2])
+
+
+async def keep_if_wanted(config: Config) -> None:
+    """The keeper, beside us."""
+    if config.keeper.enabled:
+        await keep(Task(str(config.store_path.absolute()), config.log.level))
 
 
 async def stop_requested(ingesting: asyncio.Task[None]) -> None:
