@@ -57,6 +57,7 @@ class Keeper:
 
     def __init__(self, path: Path, summaries: Sequence[MakeSummary], chores: Sequence[Chore] = ()) -> None:
         self.path = path
+        engine.open_reader(path).close()  # no lock beside a store that is not there
         self._lock = engine.Lock(path, "keeper", ".keeper")
         try:
             self._connection = engine.open_beside(path)
