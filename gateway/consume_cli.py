@@ -2,8 +2,497 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
 import typer
+
+from gateway.replay_cli import DEFAULT_PREFIX, parse_topics
+from storage.cli import (
+    DEFAULT_STORE,
+    DeviceOption,
+    Format,
+    FormatOption,
+    KindOption,
+    ReadingOption,
+    StoreOption,
+    TopicOption,
+    filters_from_options,
+    write,
+)
+
+if TYPE_CHECKING:
+    from gateway.deliver import Stop, Target, Watch
+    from gateway.link.address import Address
+    from storage.consumers import Consumer, Known, Start
+    from storage.filters import Filters
+    from storage.render import View
+
+BATCH_EVENTS = 100
+PRINTED_EVENTS = 2_000
+"""At a time on standard output, which need not be told where a batch ends."""
+
+MOST_EVENTS = 100_000
+LONGEST_S = 86_400.0
+LOOK_AGAIN_S = 0.2
+STATUS_S = 1.0
+
+StartOption = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="beginning|now|POSITION|TIME",
+        help="Where a new consumer begins: with the oldest event, with what comes, after a position, or at a time.",
+    ),
+]
+SubcommandStore = Annotated[
+    str | None, typer.Option("--store", metavar="PATH|URL", help="The store's file, or sqlite:///FILE.")
+]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The consumer.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
+    app.command()(consume)
+    group = typer.Typer(invoke_without_command=True)
+    group.callback()(consumers)
+    group.command("reset")(reset)
+    group.command("remove")(remove)
+    app.add_typer(group, name="consumers")
+
+
+def consume(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", show_default=False, help="Whose position it is: it goes on there.")
+    ],
+    *,
+    device: DeviceOption = None,
+    topic: TopicOption = None,
+    kind: KindOption = None,
+    reading: ReadingOption = None,
+    change_filters: Annotated[
+        bool, typer.Option("--change-filters", help="From now on these, or none, in place of those it had so far.")
+    ] = False,
+    start: StartOption = "beginning",
+    command: Annotated[
+        str | None,
+        typer.Option("--exec", metavar="COMMAND", help="Run it for each batch, the events on its standard input."),
+    ] = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="-|URL", help="Standard output; a server to post to, http[s]://…; or a broker, mqtt[s]://…"
+        ),
+    ] = "-",
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'NAME: VALUE'", help="A header of each request, with --to http[s]://. Repeatable."),
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(metavar="TOPIC", help=f"What goes before each topic at the broker.  [default: {DEFAULT_PREFIX}]"),
+    ] = None,
+    same_topics: Annotated[
+        bool, typer.Option("--same-topics", help="Nothing goes before the topics: for another broker than Amber's.")
+    ] = False,
+    topic_template: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOPIC",
+            show_default=False,
+            help="The whole topic at the broker, as copy/{device}/{kind}; {1}: a level.",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_EVENTS,
+            show_default=False,
+            help=f"So many events at a time at most; {BATCH_EVENTS}, or {PRINTED_EVENTS} on standard output.",
+        ),
+    ] = None,
+    linger: Annotated[
+        str, typer.Option(metavar="DURATION", help="Wait so long for more before a batch goes that is not full, as 1s.")
+    ] = "0s",
+    timeout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            show_default=False,
+            help="How long a command or a server may take for a batch; as long as it likes, or 30s.",
+        ),
+    ] = None,
+    tries: Annotated[
+        int | None,
+        typer.Option(min=1, show_default=False, help="Give up when a batch has failed so often; never, if not given."),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when all is done that is there now.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait while another process reads under the name.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Hand on every event at least once, and go on where it was confirmed, whatever happened meanwhile.
+
+    An event counts as done when it is written out, when the command ends with status 0, when the server answers 2xx, or
+    when the broker has acknowledged it. What fails is tried again, later and later, at most 30 s apart.
+    """
+    from gateway.deliver import CONFIRM_S, Manner
+    from gateway.link.address import Address
+    from storage.engine import store_path
+
+    if command is not None and to != "-":
+        raise typer.BadParameter("only one of the two can be: leave the other out", param_hint="--exec, --to")
+    timeout_s = None if timeout is None else parse_seconds(timeout, "--timeout")
+    if timeout_s == 0:
+        raise typer.BadParameter("nothing is done in no time: give 30s, or leave it out", param_hint="--timeout")
+    target = parse_to(to, header or [], timeout_s) if command is None else parse_exec(command, timeout_s)
+    to_output, to_broker = command is None and to == "-", isinstance(target, Address)
+    manner = Manner(
+        batch_events=batch or (PRINTED_EVENTS if to_output else BATCH_EVENTS),
+        linger_s=parse_seconds(linger, "--linger"),
+        once=once,
+        tries=tries,
+        confirm_s=CONFIRM_S if to_output else 0.0,
+    )
+    refuse(
+        ("--header", header, to.startswith("http")),
+        ("--timeout", timeout, command is not None or to.startswith("http")),
+        ("--tries", tries, not to_output),
+        ("--linger", manner.linger_s, not to_broker),
+    )
+    topics = parse_topics(prefix, topic_template, same_topics=same_topics, to_broker=to_broker)
+    filters = filters_from_options(device=device, topic=topic, kind=kind, reading=reading)
+    request = Request(
+        store_path(store), checked(name), filters, parse_start(start, "--from"), change_filters, wait, to_output
+    )
+    with session(request) as (consumer, watch):
+        if isinstance(target, Address):
+            import asyncio
+
+            from gateway.deliver import publish
+
+            asyncio.run(publish(consumer, target, topics, manner, watch))
+        else:
+            from gateway.deliver import deliver
+
+            with contextlib.closing(target):
+                deliver(consumer, target, manner, watch)
+
+
+class Request(NamedTuple):
+    """Whose events, which, from where on, and what to do where another process reads them."""
+
+    path: Path
+    name: str
+    filters: Filters
+    start: Start
+    change_filters: bool
+    wait: bool
+    to_output: bool
+
+
+@contextlib.contextmanager
+def session(request: Request) -> Iterator[tuple[Consumer, Watch]]:
+    """The consumer, who watches over it, and in the end a line that says how it went."""
+    from gateway.deliver import Delivered, Stop, Trouble, Watch
+
+    line = StatusLine(shown=sys.stderr.isatty() and not (request.to_output and sys.stdout.isatty()))
+    with Stop() as stop, warnings_told(line.tell):
+        consumer = opened(request, stop, line.tell)
+        if consumer is None:
+            raise typer.Exit
+        with consumer:
+            stop.then = consumer.stop
+            if not consumer.is_new:
+                line.tell(f"consumer {consumer.name} goes on after position {consumer.position}")
+            delivered = Delivered()
+            try:
+                yield consumer, Watch(stop, Trouble(line.tell), delivered, line.show)
+            except BrokenPipeError:  # whoever read us has seen enough; keep Python from flushing into the pipe at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            finally:
+                line.clear()
+                line.tell(f"consumed {delivered} · confirmed up to position {consumer.position}")
+
+
+def opened(request: Request, stop: Stop, tell: Callable[[str], None]) -> Consumer | None:
+    """The consumer, as soon as no other process reads under its name; None where it was to stop before."""
+    from storage.consumers import Consumer
+    from storage.cursors import CursorBusy
+
+    waits = False
+    while True:
+        try:
+            return Consumer(
+                request.path,
+                request.name,
+                request.filters,
+                start=request.start,
+                change_filters=request.change_filters,
+            )
+        except CursorBusy as error:
+            if not request.wait:
+                raise
+            if not waits:
+                tell(f"waiting: {error}")
+                waits = True
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--from") from error
+        if stop.wait(LOOK_AGAIN_S):
+            return None
+
+
+@contextlib.contextmanager
+def warnings_told(tell: Callable[[str], None]) -> Iterator[None]:
+    """What the log has to say of a consumer, on a line each."""
+    import logging
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tell(record.getMessage())
+
+    logger, told = logging.getLogger("amber.consumer"), Told()
+    logger.addHandler(told)
+    try:
+        yield
+    finally:
+        logger.removeHandler(told)
+
+
+class StatusLine:
+    """A line on the terminal that changes now and then, and those that stay above it."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
+        self._at_s = time.monotonic()
+
+    def show(self, text: object) -> None:
+        if self._shown and time.monotonic() - self._at_s >= STATUS_S:
+            self._at_s = time.monotonic()
+            self._write(f"\r\x1b[K{text}")
+
+    def tell(self, text: str) -> None:
+        self.clear()
+        self._write(f"{' '.join(text.split())}\n")
+
+    def clear(self) -> None:
+        if self._shown:
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+# --- the consumers there are ---
+
+
+def consumers(
+    context: typer.Context, *, format: FormatOption = Format.table, store: StoreOption = DEFAULT_STORE
+) -> None:
+    """Show the consumers of the store, where they are and how far behind; set one back, or remove it.
+
+    Amber's own cursors, and those of replays that can be taken up again, are listed with them.
+    """
+    if context.invoked_subcommand is not None:
+        context.obj = store
+        return
+    from storage.consumers import known
+    from storage.engine import store_path
+
+    write(view(), format, [known(store_path(store))])
+
+
+def reset(
+    context: typer.Context,
+    name: NameArgument,
+    *,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="beginning|now|POSITION|TIME", show_default=False, help="Where it is to go on when it is started."
+        ),
+    ],
+    store: SubcommandStore = None,
+) -> None:
+    """Set a consumer that does not run to another place in the log."""
+    from storage.consumers import reset
+    from storage.engine import store_path
+
+    start = parse_start(to, "--to")
+    path = store_path(store or context.obj)
+    try:
+        before, after = reset(path, checked(name), start)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--to") from error
+    print(f"consumer {name} was at {before}, and is at {after}")
+
+
+def remove(context: typer.Context, name: NameArgument, *, store: SubcommandStore = None) -> None:
+    """Forget a consumer that does not run, and what it was to read."""
+    from storage.consumers import remove
+    from storage.engine import store_path
+
+    remove(store_path(store or context.obj), checked(name))
+    print(f"consumer {name} is removed")
+
+
+def checked(name: str) -> str:
+    """A name that a consumer can have. Raises BadParameter."""
+    from storage.cursors import CursorError, check_name
+
+    try:
+        return check_name(name)
+    except CursorError as error:
+        raise typer.BadParameter(str(error), param_hint="NAME") from None
+
+
+def view() -> View[Known]:
+    """How a cursor looks."""
+    from storage.render import View, shown
+    from storage.times import iso
+
+    def record(known: Known) -> Sequence[object]:
+        cursor = known.cursor
+        place = cursor.position, known.lag.events, known.lag.messages, iso(cursor.moved_at)
+        return cursor.name, cursor.kind, *place, known.reader, cursor.filters
+
+    def cells(known: Known) -> Sequence[str]:
+        cursor = known.cursor
+        behind = f"{known.lag.messages} messages" if known.lag.events is None else f"{known.lag.events} events"
+        filters = "-" if cursor.filters is None else shown(cursor.filters)
+        return (
+            cursor.name,
+            cursor.kind,
+            str(cursor.position),
+            behind,
+            age(time.time() - cursor.moved_at / 1e6),
+            "-" if known.reader is None else f"process {shown(known.reader)}",
+            filters,
+        )
+
+    fields = "name", "kind", "position", "events_behind", "messages_behind", "moved_at", "process", "filters"
+    columns = "name", "kind", "position", "behind", "moved", "runs", "filters"
+    return View(lambda page: [json_of(fields, record(known)) for known in page], fields, record, columns, cells)
+
+
+def json_of(fields: Sequence[str], values: Sequence[object]) -> str:
+    """One object; what is JSON already goes in as it is."""
+    import msgspec
+
+    found = dict(zip(fields, values, strict=True))
+    filters, process = found["filters"], found["process"]
+    found["filters"] = None if filters is None else msgspec.Raw(str(filters).encode())
+    found["process"] = int(process) if isinstance(process, str) and process.isdecimal() else process
+    return msgspec.json.encode(found).decode()
+
+
+def age(seconds: float) -> str:
+    """How long ago, in one unit."""
+    for unit, width in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= width:
+            return f"{seconds // width:.0f} {unit} ago"
+    return f"{max(seconds, 0):.0f} s ago"
+
+
+# --- options ---
+
+
+def parse_start(text: str, option: str) -> Start:
+    """Where to begin. Raises BadParameter."""
+    if text == "beginning":
+        return "beginning"
+    if text == "now":
+        return "now"
+    if text.isdecimal() and text.isascii():
+        if int(text) >= 2**63:
+            raise typer.BadParameter(f"{text} is no position: it does not fit 64 bits", param_hint=option)
+        return int(text)
+    from datetime import UTC, datetime, timedelta
+
+    from storage.times import parse_time
+
+    try:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=parse_time(text))
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"{text!r} is no place in the log: write beginning, now, a position, or a time as 2h or"
+            " 2026-11-22T09:00:00Z",
+            param_hint=option,
+        ) from None
+
+
+def parse_seconds(text: str, option: str) -> float:
+    from storage.times import parse_duration
+
+    seconds = parse_duration(text)
+    if seconds is None or seconds > LONGEST_S:
+        raise typer.BadParameter(f"{text!r} is no duration that can be: write 500ms, 10s or 5m", param_hint=option)
+    return seconds
+
+
+def parse_exec(text: str, timeout_s: float | None) -> Target:
+    """A command that is there."""
+    import shlex
+    import shutil
+
+    from gateway.sinks.command import Command
+
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} cannot be split into words ({error})", param_hint="--exec") from None
+    if not words:
+        raise typer.BadParameter("there is no command in it", param_hint="--exec")
+    if "\0" in text or shutil.which(words[0]) is None:
+        raise typer.BadParameter(
+            f"there is no command {words[0]!r}: name a program (a shell's own words need sh -c)", param_hint="--exec"
+        )
+    return Command(words, timeout_s)
+
+
+def parse_to(text: str, headers: Sequence[str], timeout_s: float | None) -> Target | Address:
+    """Standard output, a server to post to, or a broker. Raises BadParameter."""
+    if text == "-":
+        from gateway.sinks.output import Output
+
+        return Output(sys.stdout.fileno())
+    if not text.startswith(("http:", "https:")):
+        return parse_broker(text)
+    from gateway.sinks.http import TIMEOUT_S, Post, parse_header, parse_url
+
+    try:
+        url = parse_url(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--to") from None
+    try:
+        named = [parse_header(header) for header in headers]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--header") from None
+    return Post(url, named, timeout_s or TIMEOUT_S)
+
+
+def parse_broker(text: str) -> Address:
+    from gateway.link.address import parse_address
+    from gateway.link.errors import LinkError
+
+    if "://" not in text:
+        raise typer.BadParameter(
+            f"{text!r} is no target: write -, http://…, https://…, mqtt://… or mqtts://…", param_hint="--to"
+        )
+    try:
+        return parse_address(text)
+    except LinkError as error:
+        raise typer.BadParameter(str(error).removeprefix("broker_url "), param_hint="--to") from None
+
+
+def refuse(*options: tuple[str, object, bool]) -> None:
+    """Raises BadParameter for an option that was given and does not fit the rest."""
+    for option, given, fits in options:
+        if given and not fits:
+            raise typer.BadParameter("it means nothing for where the events go: leave it out", param_hint=option)

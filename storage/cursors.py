@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ import msgspec
 
 from storage.conditions import Row
 from storage.engine import Lock, beside, open_reader, open_writer_beside
-from storage.errors import StoreError
+from storage.errors import StoreBusy, StoreError
 from storage.snapshot import OpenLog
 
 CursorKind = Literal["consumer", "replay", "summary"]
@@ -22,9 +24,19 @@ CursorKind = Literal["consumer", "replay", "summary"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+RESERVED = "amber."
+"""Names that begin so are those of Amber's own cursors."""
+
+LOOKS = 3
+LOOK_PAUSE_S = 0.02
+
 
 class CursorError(StoreError):
     """A cursor that is not there, is another's, or has a name that cannot be."""
+
+
+class CursorBusy(StoreBusy):
+    """Another process reads by the cursor."""
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -44,9 +56,11 @@ def cursors(log: OpenLog) -> list[Cursor]:
 
 
 def check_name(name: str) -> str:
-    """Raises CursorError for what cannot name a cursor, and so a file."""
+    """Raises CursorError for what cannot name a cursor, and so a file, and for names that are Amber's own."""
     if not NAME.fullmatch(name):
         raise CursorError(f"{name!r} is no name for a cursor: take letters, digits, dots, - and _, at most 64")
+    if name.startswith(RESERVED):
+        raise CursorError(f"{name} is Amber's own: names that begin with {RESERVED} cannot be had")
     return name
 
 
@@ -97,6 +111,11 @@ class Cursors:
                 "UPDATE cursors SET position = ?, moved_at = ? WHERE name = ?", (position, time.time_ns() // 1000, name)
             )
 
+    def ask_for(self, name: str, filters: str | None) -> None:
+        """Remember other filters from now on."""
+        with self._transaction():
+            self._connection.execute("UPDATE cursors SET filters = ? WHERE name = ?", (filters, name))
+
     def remove(self, name: str) -> bool:
         """Whether there was one."""
         with self._transaction():
@@ -114,9 +133,35 @@ class Cursors:
 
 
 def lock(path: Path, name: str) -> Lock:
-    """One process at a time reads by a cursor. Raises StoreBusy, which names the other."""
+    """One process at a time reads by a cursor. Raises CursorBusy, which names the other."""
     open_reader(path).close()  # no lock beside a store that is not there
-    return Lock(path, f"reader of cursor {name}", f".{check_name(name)}.cursor")
+    check_name(name)
+    for _ in range(LOOKS):  # `reader_of` holds it for a moment
+        try:
+            return Lock(path, f"reader of cursor {name}", _suffix(name))
+        except StoreBusy as error:
+            busy = error
+        time.sleep(LOOK_PAUSE_S)
+    raise CursorBusy(str(busy)) from busy
+
+
+def reader_of(path: Path, name: str) -> str | None:
+    """The process that reads by the cursor now, as it calls itself; None where none does."""
+    try:
+        file = os.open(path.with_name(path.name + _suffix(name)), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # it has never been read by
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return os.pread(file, 32, 0).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(file)
+    return None
+
+
+def _suffix(name: str) -> str:
+    return f".{name}.cursor"
 
 
 _COLUMNS = "name, kind, position, moved_at, created_at, filters"

@@ -14,6 +14,9 @@ REPLAY_MARK = "amber-replay"
 Its value is the position of the event for which the message was published.
 """
 
+STATE_MARK = "amber-replay-state"
+"""The user property on what stands before the start of a replay: how things were then."""
+
 
 class SinkError(AmberError):
     """A sink cannot take what it was given; the text says up to which position it has, and what to do."""

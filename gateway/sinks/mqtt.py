@@ -20,7 +20,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.link import reasons
 from gateway.link.address import Address
-from gateway.sinks import REPLAY_MARK, SinkError
+from gateway.sinks import REPLAY_MARK, STATE_MARK, SinkError
+from gateway.sinks.topics import TopicOf, prefixed
 from storage.event import Message, Properties, StoredEvent
 
 WINDOW_MESSAGES = 500
@@ -34,9 +35,13 @@ KEEP_ALIVE_S = 30
 
 
 @contextlib.asynccontextmanager
-async def publisher(address: Address, prefix: str) -> AsyncIterator[Publisher]:
-    """A connection for the time of the block. Should it end earlier, SinkError interrupts the block, in a group."""
-    publisher = Publisher(address, prefix)
+async def publisher(address: Address, topic: str | TopicOf, *, resumes: bool = False) -> AsyncIterator[Publisher]:
+    """A connection for the time of the block; `topic` is a prefix, or makes whole topics.
+
+    Should the connection end earlier, SinkError interrupts the block, in a group; it says how to go on, by position,
+    or, where whoever starts again `resumes`, in no more words than that.
+    """
+    publisher = Publisher(address, prefixed(topic) if isinstance(topic, str) else topic, resumes=resumes)
     try:
         await publisher.open()
         async with asyncio.TaskGroup() as group:
@@ -48,18 +53,19 @@ async def publisher(address: Address, prefix: str) -> AsyncIterator[Publisher]:
 
 
 class Publisher:
-    """A sink that publishes each message once, for the first of its events that comes, its topic after a prefix.
+    """A sink that publishes each message once, for the first of its events that comes.
 
     Payload, QoS, retain flag and properties are those that were received, as far as the broker allows; but not
     response topic and correlation data: nobody shall answer what was asked long ago. Confirmed is what the broker has
     acknowledged; at QoS 0, which knows no acknowledgement, what was written to the socket.
     """
 
-    def __init__(self, address: Address, prefix: str) -> None:
+    def __init__(self, address: Address, topic_of: TopicOf, *, resumes: bool) -> None:
         self.confirmed = 0
         self.payload_bytes_underway = 0
         self._address = address
-        self._prefix = prefix
+        self._topic_of = topic_of
+        self._resumes = resumes
         self._client_id = f"amber-replay-{secrets.token_hex(4)}"
         self._client = _Client(
             CallbackAPIVersion.VERSION2, self._client_id, protocol=paho.MQTTv5, reconnect_on_failure=False
@@ -72,7 +78,7 @@ class Publisher:
         self._window = WINDOW_MESSAGES
         self._max_qos = 2
         self._may_retain = True
-        self._last_message_id = 0
+        self._last = 0, 0  # the message published last, and the last of its events that came
         self._unconfirmed: deque[_Sent] = deque()
         self._answers: dict[int, ReasonCode] = {}
         self._progress = asyncio.Event()
@@ -98,15 +104,21 @@ class Publisher:
             why = f"{address} did not answer within {CONNECT_TIMEOUT_S:g} s"
             raise SinkError(f"{why}: check that --to names an MQTT broker") from None
 
-    async def send(self, batch: Sequence[tuple[StoredEvent, Message]]) -> None:
-        """Publish the messages of these events; waits while the window is full."""
+    async def send(self, batch: Sequence[tuple[StoredEvent, Message]], *, as_state: bool = False) -> None:
+        """Publish the messages of these events; waits while the window is full.
+
+        What is sent `as_state` is marked so, and confirms nothing: it stands before what is replayed.
+        """
         for event, message in batch:
-            if event.message_id == self._last_message_id:
-                self._extend(event.id)
+            message_id, position = self._last
+            if event.message_id == message_id and event.id > position:  # else it begins again
+                self._extend(event)
                 continue
             while len(self._unconfirmed) >= self._window or self.payload_bytes_underway >= WINDOW_BYTES:
                 await self._wait()
-            self._publish(event, message)
+            self._publish(event, message, as_state=as_state)
+        if as_state:
+            self._last = 0, 0  # its message may be one that is replayed next
 
     async def settle(self) -> None:
         """Wait until everything is acknowledged."""
@@ -134,25 +146,27 @@ class Publisher:
 
     # --- messages ---
 
-    def _publish(self, event: StoredEvent, message: Message) -> None:
+    def _publish(self, event: StoredEvent, message: Message, *, as_state: bool) -> None:
         qos, retain = min(message.qos, self._max_qos), message.retain and self._may_retain
-        properties = marked(message.properties, event.id)
+        properties = marked(message.properties, event.id, as_state=as_state)
         try:
-            sent = self._client.publish(self._prefix + message.topic, message.payload, qos, retain, properties)
+            sent = self._client.publish(self._topic_of(event, message), message.payload, qos, retain, properties)
         except ValueError as error:
-            self._fail(f"the message at position {event.id} cannot be published ({error}): shorten --prefix")
+            why = f"the message at position {event.id} cannot be published ({error})"
+            self._fail(f"{why}: shorten --prefix or --topic-template")
             return
         # Once the connection has ended paho answers nothing: `failed` then interrupts whoever waits for an answer.
-        self._last_message_id = event.message_id
-        self._unconfirmed.append(_Sent(sent.mid, event.id, len(message.payload)))
+        self._last = event.message_id, event.id
+        self._unconfirmed.append(_Sent(sent.mid, event.id, len(message.payload), as_state))
         self.payload_bytes_underway += len(message.payload)
 
-    def _extend(self, position: int) -> None:
+    def _extend(self, event: StoredEvent) -> None:
         """Another event of the last message."""
+        self._last = event.message_id, event.id
         if self._unconfirmed:
-            self._unconfirmed[-1].position = position
+            self._unconfirmed[-1].position = event.id
         else:
-            self.confirmed = position
+            self.confirmed = event.id
 
     def _answer(self, mid: int, reason: ReasonCode) -> None:
         """Take answers in the order of the messages, so that a refusal finds those before it settled."""
@@ -164,7 +178,8 @@ class Publisher:
                 self._fail(f"{refused}: look at what its ACL allows")
                 return
             sent = waiting.popleft()
-            self.confirmed = sent.position
+            if not sent.as_state:
+                self.confirmed = sent.position
             self.payload_bytes_underway -= sent.payload_bytes
         self._progress.set()
 
@@ -177,7 +192,8 @@ class Publisher:
         if self._failed.done():
             return
         last = self.confirmed
-        said = f"acknowledged up to position {last}, go on with --after {last}" if last else "start again"
+        go_on = "start again to go on" if self._resumes else f"go on with --after {last}"
+        said = f"acknowledged up to position {last}, {go_on}" if last else "start again"
         self._failed.set_exception(SinkError(f"{why}; {said}"))
         if not self._connected.done():
             self._connected.set_exception(SinkError(why))
@@ -238,6 +254,7 @@ class _Sent(msgspec.Struct, gc=False):
     mid: int
     position: int
     payload_bytes: int
+    as_state: bool
 
 
 class _Client(paho.Client):
@@ -253,11 +270,12 @@ class _Client(paho.Client):
         return super()._handle_pubrec()
 
 
-def marked(properties: Properties | None, position: int) -> PahoProperties:
+def marked(properties: Properties | None, position: int, *, as_state: bool = False) -> PahoProperties:
     """The properties to publish with: those received that ask for no answer, and the mark of a replay."""
     marked = PahoProperties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    user = [] if properties is None else [pair for pair in properties.user if pair[0] != REPLAY_MARK]
-    marked.UserProperty = [*user, (REPLAY_MARK, str(position))]
+    marks = [(REPLAY_MARK, str(position)), *([(STATE_MARK, "true")] if as_state else [])]
+    user = [] if properties is None else [pair for pair in properties.user if pair[0] not in (REPLAY_MARK, STATE_MARK)]
+    marked.UserProperty = [*user, *marks]
     if properties is None:
         return marked
     if properties.payload_is_text:
