@@ -48,7 +48,7 @@ async def run(config: Config) -> None:
 async def keep_if_wanted(config: Config) -> None:
     """The keeper, beside us."""
     if config.keeper.enabled:
-        await keep(Task(str(config.store_path.absolute()), config.log.level))
+        await keep(Task(str(config.store_path.absolute()), config.retention_options, config.log.level))
 
 
 async def stop_requested(ingesting: asyncio.Task[None]) -> None:

@@ -18,6 +18,7 @@ import msgspec
 
 from gateway.logs import set_up
 from storage.errors import AmberError
+from storage.retention import RetentionOptions
 
 logger = logging.getLogger("amber.keeper")
 
@@ -38,6 +39,7 @@ class Task(msgspec.Struct, frozen=True):
     """What a keeper is told at its start, as JSON."""
 
     store: str
+    retention: RetentionOptions = RetentionOptions()
     log_level: str = "info"
 
 
@@ -99,9 +101,13 @@ def main() -> None:
 
 def be_keeper(task: Task, stopping: threading.Event) -> None:
     from storage.keeping import Keeper
+    from storage.latest import Latest
+    from storage.presence import Presence
+    from storage.retention import Retention
+    from storage.rollups import Rollups
 
     if not stopping.is_set():  # a gateway that lived shorter than an import takes
-        with Keeper(Path(task.store), [], []) as keeper:
+        with Keeper(Path(task.store), [Latest, Presence, Rollups], [Retention(task.retention)]) as keeper:
             keeper.run(stopping)
 
 

@@ -1,4 +1,4 @@
-"""The door to the log: `amber events`, `rejections`, `devices` and `status`. Parses, asks, prints; does nothing itself.
+"""The door to the log: `amber events`, `rejections` and `status`. Parses, asks, prints; does nothing itself.
 
 Importing it costs no more than Typer; what the commands need is imported when they run.
 """
@@ -77,7 +77,6 @@ def register(app: typer.Typer) -> None:
     """Add the log's commands to `app`."""
     app.command()(events)
     app.command()(rejections)
-    app.command()(devices)
     app.command()(status)
 
 
@@ -157,14 +156,6 @@ def rejections(
     with open_store(store) as reader:
         found = reader.rejections(filters, newest_first=not oldest_first, limit=limit)
         write(rejections_view(), format, paged(found), fit=limit is not None and limit <= RICH_ROWS)
-
-
-def devices(*, format: FormatOption = Format.table, store: StoreOption = DEFAULT_STORE) -> None:
-    """Show every device with its newest event."""
-    from storage.render import devices_view
-
-    with open_store(store) as reader:
-        write(devices_view(), format, paged(reader.devices()))
 
 
 def status(*, format: FormatOption = Format.table, store: StoreOption = DEFAULT_STORE) -> None:

@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -39,7 +38,7 @@ PENDING_ROWS = 100_000
 """So many rows wait in memory at most: some 50 MB."""
 
 CORRECTED_HOURS = 20
-"""Hours of devices in one transaction of corrections."""
+"""Hours of one device in one transaction of corrections."""
 
 
 class Chore(Protocol):
@@ -67,6 +66,7 @@ class Keeper:
             raise
         self._kept = [Kept(make(self._log), self._connection, path) for make in summaries]
         self._chores = [(chore, 0.0) for chore in chores]
+        self._considerate = True
         self._walk: Walk | None = None
         self._words = Names(self._log, "words", "word", str)
 
@@ -88,28 +88,29 @@ class Keeper:
         self.flush()
 
     def catch_up(self) -> None:
-        """Bring everything up to the end of the log as it is now, corrections too."""
+        """Bring everything up to the end of the log as it is now, corrections too; at full speed."""
+        self._considerate = False
         while self.step():
             pass
         self.flush()
 
     def step(self) -> bool:
-        """Note a page, write what is due, correct what was exchanged, do a chore; whether there is more to note now."""
+        """Note a page, write what is due, correct what was exchanged, do a chore; whether there is more to do now."""
         if self._walk is None:
             self._walk = self._resume()
         behind = self._note()
         for kept in self._kept:
-            if kept.due:
-                kept.flush()
-        self._correct()
+            while kept.due:
+                self._pause(kept.write())
+        corrected = self._correct()
         self._do_chores()
-        return behind
+        return behind or corrected
 
     def flush(self) -> None:
         """Write all that waits."""
         for kept in self._kept:
-            kept.flush()
-        self._correct()
+            while kept.waits:
+                self._pause(kept.write())
 
     def _resume(self) -> Walk:
         """Finish what a crash has left half written, and begin where the hindmost summary stands."""
@@ -120,7 +121,8 @@ class Keeper:
                 while not walk.done:
                     kept.note(self._noted(walk.step(PAGE_EVENTS)))
                 kept.noted_to = kept.flushing_to
-                kept.flush()
+                while kept.waits:
+                    self._pause(kept.write())
         return Walk(self._log, _COLUMNS, Filters(after=min((kept.noted_to for kept in self._kept), default=0)))
 
     def _note(self) -> bool:
@@ -139,20 +141,28 @@ class Keeper:
             for id, device, kind, format, observed, received, readings, detail in rows
         ]
 
-    def _correct(self) -> None:
-        """Make anew what exchanged events had a part in. Everything noted is written before: it may be of the old."""
-        while self._log.rows("SELECT EXISTS (SELECT 1 FROM corrections)")[0][0]:
+    def _correct(self) -> bool:
+        """Make anew what exchanged events of one device had a part in; whether there were any.
+
+        Everything noted is written before: it may be of the old ones.
+        """
+        if not self._log.rows("SELECT EXISTS (SELECT 1 FROM corrections)")[0][0]:
+            return False
+        self.flush()
+        started = time.monotonic()
+        with engine.transaction(self._connection, self.path):
+            waiting = [(device_id, hour) for device_id, hour in self._connection.exec_driver_sql(_WAITING)]
+            hours = [hour for _, hour in waiting]
             for kept in self._kept:
-                kept.flush()
-            with engine.transaction(self._connection, self.path):
-                for device_id, of_device in groupby(
-                    self._connection.exec_driver_sql(_WAITING).all(), lambda row: row[0]
-                ):
-                    hours = [hour for _, hour in of_device]
-                    for kept in self._kept:
-                        kept.summary.correct(self._connection, device_id, hours, kept.position)
-                    done = [(device_id, hour) for hour in hours]
-                    self._connection.exec_driver_sql("DELETE FROM corrections WHERE device_id = ? AND hour = ?", done)
+                kept.summary.correct(self._connection, waiting[0][0], hours, kept.position)
+            self._connection.exec_driver_sql("DELETE FROM corrections WHERE device_id = ? AND hour = ?", waiting)
+        self._pause(time.monotonic() - started)
+        return True
+
+    def _pause(self, took_s: float) -> None:
+        """Between two transactions, for as long as the first took: the gateway wants to write as well."""
+        if self._considerate:
+            time.sleep(took_s)
 
     def _do_chores(self) -> None:
         for number, (chore, at) in enumerate(self._chores):
@@ -170,14 +180,19 @@ class Kept:
         self.flushing_to: int | None = None
         self._connection = connection
         self._path = path
-        self._flushed_at = time.monotonic()
+        self._written_at = time.monotonic()
+
+    @property
+    def waits(self) -> bool:
+        """Whether something noted is not written yet."""
+        return self.noted_to > self.position
 
     @property
     def due(self) -> bool:
-        waits_s = time.monotonic() - self._flushed_at
-        return self.noted_to > self.position and (
-            waits_s >= self.summary.flush_s or self.summary.pending >= PENDING_ROWS
-        )
+        if not self.waits:
+            return False
+        waited_s = time.monotonic() - self._written_at
+        return self.flushing_to is not None or waited_s >= self.summary.flush_s or self.summary.pending >= PENDING_ROWS
 
     def look(self) -> None:
         """Take from the store how far it goes."""
@@ -193,20 +208,16 @@ class Kept:
             events = [event for event in events if event.id > self.noted_to]
         self.summary.note(events)
 
-    def flush(self) -> None:
-        """Write what waits, in steps, and pause for as long as each has taken: the gateway wants to write as well."""
-        while self.noted_to > self.position:
-            started = time.monotonic()
-            with engine.transaction(self._connection, self._path):
-                self.summary.write(self._connection, self.noted_to, WRITTEN_ROWS)
-                done = not self.summary.pending
-                self._connection.exec_driver_sql(_MOVE if done else _MOVING, (self.noted_to, _now(), self.summary.name))
-            if done:
-                self.position, self.flushing_to = self.noted_to, None
-            else:
-                self.flushing_to = self.noted_to
-                time.sleep(time.monotonic() - started)
-        self._flushed_at = time.monotonic()
+    def write(self) -> float:
+        """Write some of what waits; how many seconds that took."""
+        started = time.monotonic()
+        with engine.transaction(self._connection, self._path):
+            self.summary.write(self._connection, self.noted_to, WRITTEN_ROWS)
+            done = not self.summary.pending
+            self._connection.exec_driver_sql(_MOVE if done else _MOVING, (self.noted_to, _now(), self.summary.name))
+        self.position, self.flushing_to = (self.noted_to, None) if done else (self.position, self.noted_to)
+        self._written_at = time.monotonic()
+        return self._written_at - started
 
 
 def _now() -> int:
@@ -221,6 +232,9 @@ _ENTER = (
 _LOOK = "SELECT position, flushing_to FROM cursors WHERE name = ?"
 _MOVE = "UPDATE cursors SET position = ?, flushing_to = NULL, moved_at = ? WHERE name = ?"
 _MOVING = "UPDATE cursors SET flushing_to = ?, moved_at = ? WHERE name = ?"
-_WAITING = f"SELECT device_id, hour FROM corrections ORDER BY device_id, hour LIMIT {CORRECTED_HOURS}"
+_WAITING = (
+    "SELECT device_id, hour FROM corrections WHERE device_id = (SELECT min(device_id) FROM corrections)"
+    f" ORDER BY hour LIMIT {CORRECTED_HOURS}"
+)
 
 _decode = msgspec.json.Decoder(dict[str, Value]).decode

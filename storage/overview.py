@@ -1,19 +1,16 @@
-"""The store at a glance: its size, and every device with its newest event. Never counts the events row by row."""
+"""The store at a glance: how much it holds, from when to when. Never counts the events row by row."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from storage.conditions import Row, as_json
 from storage.engine import SCHEMA_VERSION, sqlite
 from storage.event import EVENTS_PER_MESSAGE
 from storage.segment import Segment
 from storage.snapshot import OpenLog
-
-DEVICES_A_READ = 1_000
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -34,16 +31,6 @@ class Status(msgspec.Struct, frozen=True):
     wal_bytes: int
     schema_version: int
     sqlite_version: str
-
-
-class StoredDevice(msgspec.Struct, frozen=True):
-    """A device and its newest event by position; None where retention has dropped all it had."""
-
-    device: str
-    last_position: int | None = None
-    last_kind: str | None = None
-    last_observed_at: int | None = None
-    last_received_at: int | None = None
 
 
 def status(log: OpenLog) -> Status:
@@ -70,60 +57,6 @@ def status(log: OpenLog) -> Status:
             schema_version=SCHEMA_VERSION,
             sqlite_version=sqlite.sqlite_version,
         )
-
-
-def devices(log: OpenLog) -> Iterator[StoredDevice]:
-    """Every device with its newest event, by name, a thousand to a read."""
-    with log.snapshot():
-        unindexed = _newest_unindexed(log)
-    comparison, name = ">=", ""
-    while True:
-        with log.snapshot():
-            block = log.rows(
-                f"SELECT id, device FROM devices WHERE device {comparison} :name ORDER BY device LIMIT :limit",
-                {"name": name, "limit": DEVICES_A_READ},
-            )
-            details = _newest_events(log, {id: unindexed.get(id, 0) for id, _ in block})
-        if not block:
-            return
-        for id, device in block:
-            yield StoredDevice(device, *details.get(id, ()))
-        comparison, name = ">", block[-1][1]
-
-
-def _newest_unindexed(log: OpenLog) -> dict[int, int]:
-    """Device id → id of its newest event, of those that no index knows yet."""
-    found: dict[int, int] = {}
-    for segment in log.segments:
-        if segment.sealed_at is None:
-            sql = f"SELECT device_id, max(id) FROM events_{segment.id} WHERE id > :indexed_to GROUP BY device_id"
-            found.update(log.rows(sql, {"indexed_to": segment.indexed_to}))
-    return found
-
-
-def _newest_events(log: OpenLog, newest: dict[int, int]) -> dict[int, Row]:
-    """Device id → position, kind and times of the newest event. `newest` says what is known, 0 where nothing is."""
-    details: dict[int, Row] = {}
-    for segment in reversed(log.segments):
-        missing = [device_id for device_id, event_id in newest.items() if not event_id]
-        newest.update(log.rows(_NEWEST_INDEXED.format(n=segment.id), {"device_ids": as_json(missing)}))
-        here = [event_id for event_id in newest.values() if event_id >= segment.first_event_id]
-        for device_id, *detail in log.rows(_DETAILS.format(n=segment.id), {"ids": as_json(here)}):
-            details[device_id] = tuple(detail)
-        if len(details) == len(newest):
-            break
-    return details
-
-
-_NEWEST_INDEXED = (
-    "SELECT device.value, ifnull((SELECT max(event_id) FROM event_index_{n} WHERE device_id = device.value), 0)"
-    " FROM json_each(:device_ids) AS device"
-)
-_DETAILS = (
-    "SELECT e.device_id, e.id, (SELECT word FROM words WHERE id = e.kind_id), e.observed_at, m.received_at"
-    f" FROM events_{{n}} AS e CROSS JOIN messages_{{n}} AS m ON m.id = e.id / {EVENTS_PER_MESSAGE}"
-    " WHERE e.id IN (SELECT value FROM json_each(:ids))"
-)
 
 
 def _received_at(log: OpenLog, segments: Iterable[Segment], order: str) -> int | None:

@@ -6,14 +6,18 @@ import csv
 import io
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
+from storage.conditions import quoted
 from storage.event import StoredEvent
 from storage.event_json import events_json
-from storage.history import Clock, Status, StoredDevice, StoredRejection
-from storage.times import iso
+from storage.history import Clock, LatestValue, Status, StoredDevice, StoredRejection, StoredSeries
+from storage.times import SECOND, iso
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 WIDEST_CELL = 60
 """Longer text is not cut; it only moves the rest of its own line."""
@@ -79,6 +83,12 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
 def rich_table(view: View[T], pages: Iterable[Sequence[T]]) -> None:
     """Print a table that fits the terminal."""
     from rich.console import Console
+
+    Console().print(fitted(view, pages))
+
+
+def fitted(view: View[T], pages: Iterable[Sequence[T]]) -> Table:
+    """A table that fits itself to the terminal it is shown on."""
     from rich.table import Table
     from rich.text import Text
 
@@ -88,7 +98,7 @@ def rich_table(view: View[T], pages: Iterable[Sequence[T]]) -> None:
     for page in pages:
         for thing in page:
             table.add_row(*map(Text, view.cells(thing)))
-    Console().print(table)
+    return table
 
 
 def events_view(clock: Clock) -> View[StoredEvent]:
@@ -223,25 +233,123 @@ def payload_text(payload: bytes) -> str:
 
 
 def devices_view() -> View[StoredDevice]:
-    fields = "device", "last_position", "last_kind", "last_observed_at", "last_received_at"
-    return View(_devices_json, fields, _device_record, ("device", *fields[2:]), _device_cells)
+    columns = "device", "online", "since", "last_received_at", "last_kind", "format", "events", "readings"
+    return View(_devices_json, DEVICE_FIELDS, _device_record, columns, _device_cells)
+
+
+DEVICE_FIELDS = (
+    "device",
+    "last_position",
+    "last_kind",
+    "last_observed_at",
+    "last_received_at",
+    "online",
+    "online_since",
+    "events",
+    "readings",
+    "format",
+    "first_received_at",
+)
 
 
 def _devices_json(devices: Sequence[StoredDevice]) -> list[str]:
     return [
-        _object_json(**dict(zip(StoredDevice.__struct_fields__, _device_record(device), strict=True)))
+        _object_json(**{**dict(zip(DEVICE_FIELDS, _device_record(device), strict=True)), "online": device.online})
         for device in devices
     ]
 
 
 def _device_record(device: StoredDevice) -> Sequence[object]:
-    times = (None if at is None else iso(at) for at in (device.last_observed_at, device.last_received_at))
-    return device.device, device.last_position, device.last_kind, *times
+    return (
+        device.device,
+        device.last_position,
+        device.last_kind,
+        iso(device.last_observed_at),
+        iso(device.last_received_at),
+        None if device.online is None else str(device.online).lower(),
+        None if device.online_since is None else iso(device.online_since),
+        device.events,
+        device.readings,
+        device.format,
+        iso(device.first_received_at),
+    )
 
 
 def _device_cells(device: StoredDevice) -> Sequence[str]:
-    times = ("-" if at is None else short_time(at) for at in (device.last_observed_at, device.last_received_at))
-    return shown(device.device), shown(device.last_kind or "-"), *times
+    return (
+        shown(device.device),
+        "-" if device.online is None else "yes" if device.online else "no",
+        "-" if device.online_since is None else short_time(device.online_since),
+        short_time(device.last_received_at),
+        shown(device.last_kind),
+        shown(device.format),
+        str(device.events),
+        str(device.readings),
+    )
+
+
+def latest_view(now: int) -> View[LatestValue]:
+    """The newest values, and how old they are at a time."""
+    fields = "device", "reading", "value", "unit", "quality", "observed_at", "received_at", "event_id"
+    columns = "device", "reading", "value", "unit", "age", "observed_at"
+
+    def cells(latest: LatestValue) -> Sequence[str]:
+        value = msgspec.json.decode(latest.value, type=str) if latest.value.startswith('"') else latest.value
+        value = value if latest.quality is None else f"{value} ({latest.quality})"
+        texts = latest.device, latest.reading, value, latest.unit or ""
+        return *map(shown, texts), age(now - latest.at), short_time(latest.at)
+
+    return View(_latest_json, fields, _latest_record, columns, cells)
+
+
+def _latest_json(values: Sequence[LatestValue]) -> list[str]:
+    """Neighbours share their device: one in its JSON serves them all."""
+    device, device_json, found = "", '""', list[str]()
+    for one in values:
+        if one.device != device:
+            device, device_json = one.device, quoted(one.device)
+        unit = "null" if one.unit is None else quoted(one.unit)
+        quality = "null" if one.quality is None else quoted(one.quality)
+        found.append(
+            f'{{"device":{device_json},"reading":{quoted(one.reading)},"value":{one.value},"unit":{unit},'
+            f'"quality":{quality},"observed_at":"{iso(one.at)}","received_at":"{iso(one.received_at)}",'
+            f'"event_id":{one.event_id}}}'
+        )
+    return found
+
+
+def _latest_record(latest: LatestValue) -> Sequence[object]:
+    value = "" if latest.value == "null" else _value_text(latest.value.encode())
+    times = iso(latest.at), iso(latest.received_at)
+    return latest.device, latest.reading, value, latest.unit, latest.quality, *times, latest.event_id
+
+
+def series_view() -> View[StoredSeries]:
+    fields = "device", "reading", "unit", "unit_source", "last_observed_at"
+    return View(_series_json, fields, _series_record, fields, _series_cells)
+
+
+def _series_json(series: Sequence[StoredSeries]) -> list[str]:
+    fields = series_view().fields
+    return [_object_json(**dict(zip(fields, _series_record(one), strict=True))) for one in series]
+
+
+def _series_cells(one: StoredSeries) -> Sequence[str]:
+    texts = one.device, one.reading, one.unit or "-", one.unit_source or "-"
+    return *map(shown, texts), "-" if one.last_at is None else short_time(one.last_at)
+
+
+def _series_record(one: StoredSeries) -> Sequence[str | None]:
+    return one.device, one.reading, one.unit, one.unit_source, None if one.last_at is None else iso(one.last_at)
+
+
+def age(us: int) -> str:
+    """How long ago, in the unit that leaves a small number: `12 s`, `3 min`, `5 h`, `2 d`."""
+    seconds = max(us, 0) // SECOND
+    for unit, length, next_one in (("s", 1, 60), ("min", 60, 3_600), ("h", 3_600, 172_800)):
+        if seconds < next_one:
+            return f"{seconds // length} {unit}"
+    return f"{seconds // 86_400} d"
 
 
 def status_view() -> View[tuple[str, object]]:

@@ -126,8 +126,11 @@ presence = Table(
     Column("last_observed_at", Integer, nullable=False),
     Column("kind_id", Integer, nullable=False),
     Column("format_id", Integer, nullable=False),
+    # NULL where nothing has told; since `online_at`, and `said_id` is the last event that told it, of `said_at`.
     Column("online", Integer),
     Column("online_at", Integer),
+    Column("said_at", Integer),
+    Column("said_id", Integer),
 )
 
 

@@ -35,7 +35,7 @@ _STATEMENTS = (
         "CREATE TABLE presence (device_id INTEGER NOT NULL PRIMARY KEY, position INTEGER NOT NULL,"
         " events INTEGER NOT NULL, first_received_at INTEGER NOT NULL, last_received_at INTEGER NOT NULL,"
         " last_event_id INTEGER NOT NULL, last_observed_at INTEGER NOT NULL, kind_id INTEGER NOT NULL,"
-        " format_id INTEGER NOT NULL, online INTEGER, online_at INTEGER)"
+        " format_id INTEGER NOT NULL, online INTEGER, online_at INTEGER, said_at INTEGER, said_id INTEGER)"
     ),
     f"CREATE TABLE rollup_minutes {_ROLLUPS}",
     f"CREATE TABLE rollup_hours {_ROLLUPS}",

@@ -142,22 +142,6 @@ def test_rejections_are_shown_with_their_payload(new_history: History) -> None:
     assert [(row["payload"], row["payload_b64"]) for row in rows[2:]] == [("", "/wD/"), ('{"a":', "")]
 
 
-def test_devices_shows_each_with_its_newest_event(history: History) -> None:
-    newest = {event.device: event for event in history.events}
-    shown = json.loads(amber("devices", "--format", "json", store=history.path).stdout)
-    assert [device["device"] for device in shown] == sorted(newest)
-    for device in shown:
-        event = newest[device["device"]]
-        assert device == {
-            "device": event.device,
-            "last_position": event.id,
-            "last_kind": event.kind,
-            "last_observed_at": iso(event.observed_at),
-            "last_received_at": iso(event.received_at),
-        }
-    assert len(amber("devices", store=history.path).stdout.splitlines()) == 1 + len(newest)
-
-
 def test_status_shows_how_much_there_is(history: History) -> None:
     shown = json.loads(amber("status", "--format", "json", store=history.path).stdout)
     assert (shown["events"], shown["position"]) == (len(history.events), history.position)
@@ -190,7 +174,7 @@ def test_wrong_usage_is_exit_code_2(history: History, arguments: tuple[str, ...]
 
 
 def test_a_store_that_is_not_there_is_an_error_for_the_main_program(tmp_path: Path) -> None:
-    for command in ("events", "rejections", "devices", "status"):
+    for command in ("events", "rejections", "status"):
         assert isinstance(amber(command, store=tmp_path / "nix.db").exception, StoreError)
 
 

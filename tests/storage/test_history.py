@@ -19,7 +19,7 @@ from storage.engine import open_writer, sqlite
 from storage.errors import StoreDamaged, StoreError
 from storage.event import Event, Kind, StoredEvent
 from storage.event_json import events_json
-from storage.history import Clock, Filters, Reader, StoredDevice, StoredRejection
+from storage.history import Clock, Filters, Reader, StoredRejection
 from storage.times import SECOND, iso
 from tests.storage.histories import DEVICES, KINDS, NOON, READINGS, ROOT, TOPICS, History, entries, message
 
@@ -316,10 +316,9 @@ def test_each_device_has_its_newest_event(history: History) -> None:
     with Reader(history.path) as reader:
         found = list(reader.devices())
     assert sorted(newest) == sorted(device.device for device in found)
-    assert {device.device: device for device in found} == {
-        name: StoredDevice(name, event.id, event.kind, event.observed_at, event.received_at)
-        for name, event in newest.items()
-    }
+    assert {
+        one.device: (one.last_position, one.last_kind, one.last_observed_at, one.last_received_at) for one in found
+    } == {name: (event.id, event.kind, event.observed_at, event.received_at) for name, event in newest.items()}
 
 
 def test_many_devices_are_read_in_blocks(new_history: History) -> None:
