@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -28,8 +28,10 @@ from gateway.link.subscriptions import parse_subscription
 from storage.engine import store_path
 from storage.errors import AmberError
 from storage.event import Fact, Kind
+from storage.filters import check_topic_filter
+from storage.retention import RetentionOptions, RetentionRule, age_us, parse_size
 from storage.store import StoreOptions
-from storage.times import micros
+from storage.times import micros, parse_duration
 
 DEFAULT_FILE = Path("amber.toml")
 
@@ -207,6 +209,61 @@ class LogSection(Section):
     status_interval_s: float = Field(10.0, gt=0, description="Seconds from one status line to the next.")
 
 
+def known_age(value: object) -> object:
+    """Raises ValueError for what is no age."""
+    if not isinstance(value, str) or (value != "forever" and not parse_duration(value)):
+        raise ValueError('write an age as in "90d" or "12h", or "forever"')
+    return value
+
+
+def known_size(value: object) -> object:
+    """Raises ValueError for what is no size."""
+    if not isinstance(value, str) or not parse_size(value):
+        raise ValueError('write a size as in "10GB" or "500MB"')
+    return value
+
+
+Age = Annotated[str, BeforeValidator(known_age)]
+Size = Annotated[str, BeforeValidator(known_size)]
+
+
+class RetentionRuleSection(Section):
+    """How long some events are kept; the first rule that takes an event counts."""
+
+    topic: str | None = Field(None, description="Topic filter, as `debug/#`.")
+    kind: Kind | None = Field(None, description="The kind of the events, as `state`.")
+    max_age: Age = Field(description="How long they are kept, shorter or longer than the rest; `forever`.")
+
+    @model_validator(mode="after")
+    def _works(self) -> Self:
+        if self.topic is None and self.kind is None:
+            raise ValueError("give it a topic, a kind, or both: for all events there is retention.max_age")
+        if self.topic is not None:
+            check_topic_filter(self.topic)
+        return self
+
+    def rule(self) -> RetentionRule:
+        return RetentionRule(self.topic, self.kind, age_us(self.max_age))
+
+
+class RetentionSection(Section):
+    """What is kept for how long."""
+
+    max_age: Age = Field("forever", description="Age by which events go, as in `90d`; of their time of receipt.")
+    max_size: Size | None = Field(
+        None,
+        description="What the store may take on its disk, as in `10GB`; the oldest segments go, whatever rules say.",
+    )
+    past_consumers: bool = Field(
+        default=False, description="Whether events go that a consumer or a replay has yet to read; else it holds them."
+    )
+    rollup_minutes: Age = Field("400d", description="Age by which the sums of each minute go.")
+    rollup_hours: Age = Field("forever", description="Age by which the sums of each hour go.")
+    rules: tuple[RetentionRuleSection, ...] = Field(
+        (), description="Other ages by topic and kind; the first rule that takes an event counts."
+    )
+
+
 class Config(BaseSettings):
     """All settings."""
 
@@ -230,6 +287,7 @@ class Config(BaseSettings):
     formats: FormatsSection = FormatsSection()
     keeper: KeeperSection = KeeperSection()
     log: LogSection = LogSection()
+    retention: RetentionSection = RetentionSection()
     rules: tuple[RuleSection, ...] = ()
 
     @field_validator("subscribe", mode="before")
@@ -255,6 +313,18 @@ class Config(BaseSettings):
     @property
     def store_options(self) -> StoreOptions:
         return StoreOptions(self.segments.events, self.segments.free_floor_mb << 20)
+
+    @property
+    def retention_options(self) -> RetentionOptions:
+        kept = self.retention
+        return RetentionOptions(
+            max_age_us=age_us(kept.max_age),
+            max_bytes=None if kept.max_size is None else parse_size(kept.max_size),
+            rules=tuple(section.rule() for section in kept.rules),
+            past_consumers=kept.past_consumers,
+            minutes_age_us=age_us(kept.rollup_minutes),
+            hours_age_us=age_us(kept.rollup_hours),
+        )
 
     @property
     def format_options(self) -> Options:
@@ -366,8 +436,8 @@ def _sentence(error: ValidationError) -> str:
     """The first thing that is wrong, as key, value and remedy."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
-    if key == "rules":
-        return "rules does not work: each rule begins with a line [[rules]], in double brackets"
+    if key in ("rules", "retention.rules"):
+        return f"{key} does not work: each rule begins with a line [[{key}]], in double brackets"
     if first["type"] == "extra_forbidden":
         return f"{key} is no setting of Amber: see docs/configuration.md for those that are"
     said = first["msg"].removeprefix("Value error, ")

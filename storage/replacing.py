@@ -104,10 +104,8 @@ class Stage:
 
     def narrow(self, segment: Segment) -> None:
         """Leave out what the log does not have, and the messages that nothing differs for: so the exchange is short."""
-        self._run(
-            "DELETE FROM staged WHERE NOT EXISTS (SELECT 1 FROM messages_{n} AS m WHERE m.id = message_id)", segment
-        )
-        self._run("DELETE FROM staged_events WHERE NOT EXISTS (SELECT 1 FROM staged WHERE message_id = id / :per)")
+        for statement in _LEAVE_OUT:
+            self._run(statement, segment)
         self._run("DELETE FROM staged_differing")
         self._run(_DIFFERING, segment)
         self._run("DELETE FROM staged WHERE message_id NOT IN (SELECT message_id FROM staged_differing)")
@@ -121,7 +119,10 @@ class Stage:
 
     def exchange(self, segment: Segment) -> Replaced:
         """Put what is staged in the place of what is there, and keep the index, the bounds and the counts right."""
-        self._run(_MARK)
+        if segment.removed:
+            for statement in _LEAVE_OUT:
+                self._run(statement, segment)
+        note_exchange(self._connection)
         for statement in _ENTER_NAMES:
             self._run(statement)
         series = self._enter_series()
@@ -210,6 +211,11 @@ def exchanges(connection: Connection) -> int:
     return count or 0
 
 
+def note_exchange(connection: Connection) -> None:
+    """Have the writer look again at what it keeps in memory of the file."""
+    connection.exec_driver_sql(_MARK)
+
+
 def detail_json(detail: Detail | None, own: str | None) -> str | None:
     """The JSON of a detail as it is stored, with the units that are the event's own; None where it says nothing."""
     text = None if detail is None else msgspec.json.encode(detail).decode()
@@ -276,6 +282,11 @@ _GONE_ROWS = _temporary(
 _TABLES = _STAGED, _STAGED_EVENTS, _DIFFERING_MESSAGES, _FRESH_ROWS, _GONE_ROWS
 
 _MARK = "INSERT INTO marks VALUES ('exchanges', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
+# What retention has taken out singly is in no segment.
+_LEAVE_OUT = (
+    "DELETE FROM staged WHERE NOT EXISTS (SELECT 1 FROM messages_{n} AS m WHERE m.id = message_id)",
+    "DELETE FROM staged_events WHERE NOT EXISTS (SELECT 1 FROM staged WHERE message_id = id / :per)",
+)
 _ENTER_NAMES = (
     (
         "INSERT INTO devices (device) SELECT device FROM staged_events AS s"

@@ -6,7 +6,8 @@ time in one transaction. A run that is killed leaves exchanged what it has excha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from types import TracebackType
@@ -72,7 +73,7 @@ class Rewriter:
             return Replaced()
         engine.see_room(self.path, self._options.free_floor_bytes)
         replaced = Replaced()
-        with engine.translated(self.path):
+        with self._snapshot():
             before = segments.find(self._connection, self._segment)
             if before is not None:
                 self._stage.narrow(before)
@@ -93,6 +94,16 @@ class Rewriter:
             new = [fact for fact in facts if fact.value is not None and (fact.format, fact.key) not in known]
             lessons.learn_facts(self._connection, storable_lessons(Lessons(tuple(new))).facts)
         return len(new)
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """The log as it is now, also where retention drops a segment meanwhile."""
+        with engine.translated(self.path):
+            self._connection.exec_driver_sql("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.commit()
 
     def _open(self) -> None:
         self._connection = engine.open_writer(self.path)

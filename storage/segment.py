@@ -10,7 +10,7 @@ class Segment(msgspec.Struct, frozen=True):
 
     The bounds and the counts speak of its events and rejections up to `indexed_to`, the end of a message; the bounds
     are None while there is none. `rewritten` counts how often what became of its messages was exchanged;
-    `removed` how many messages retention has taken out singly.
+    `removed` how many of the messages before the next segment's retention has taken out.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""Segments: contiguous runs of the log in tables of their own, begun, indexed, sealed. Reads no event for anyone."""
+"""Segments: runs of the log in tables of their own, begun, indexed, sealed, dropped. Reads no event for anyone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import msgspec
-from sqlalchemy import func, insert, literal, select, text, update
+from sqlalchemy import delete, func, insert, literal, select, text, update
 
 from storage import schema
 from storage.event import EVENTS_PER_MESSAGE
@@ -114,6 +114,21 @@ def seal(connection: Connection, segment: Segment, last_message_id: int) -> Segm
     """Index what is left and close the segment to new messages."""
     segment = index_run(connection, segment, last_message_id)
     return update_row(connection, msgspec.structs.replace(segment, sealed_at=time.time_ns() // 1000))
+
+
+def drop(connection: Connection, segment: Segment) -> int:
+    """Take a sealed segment out of the catalog and the views, its tables being left to drop; how many messages it had.
+
+    What it leaves between two others counts as removed from the one before it.
+    """
+    ids = schema.segments.c
+    after = connection.execute(select(ids.first_message_id).where(ids.id > segment.id).order_by(ids.id).limit(1))
+    width = after.scalar_one() - segment.first_message_id
+    before = select(func.max(ids.id)).where(ids.id < segment.id).scalar_subquery()
+    connection.execute(update(schema.segments).where(ids.id == before).values(removed=ids.removed + width))
+    connection.execute(delete(schema.segments).where(ids.id == segment.id))
+    define_views(connection)
+    return int(width - segment.removed)
 
 
 Span = tuple[int | None, int | None]

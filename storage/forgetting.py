@@ -1,0 +1,260 @@
+"""Takes segments and messages out of the log, in short transactions of its own. Never decides which.
+
+A segment goes in steps. The first takes its row out of the catalog, and from then on nobody sees it; its tables, which
+nothing names any more, follow one by one, after a crash too. Whoever reads meanwhile has a snapshot with all of it, or
+none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+from sqlalchemy import func, select
+
+from storage import engine, replacing, schema, segments
+from storage.conditions import as_json
+from storage.event import EVENTS_PER_MESSAGE
+from storage.segment import Segment
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+Rows = list[Any]
+Ask = Callable[[str, Mapping[str, object]], Rows]
+"""Runs one question in SQL and gives all rows."""
+
+SWEPT_REJECTIONS = 1_000
+THINNED_BUCKETS = 1_000
+
+EVERYTHING = 2**63
+"""Above every message id."""
+
+
+class Counts(msgspec.Struct):
+    """So much of the log; times are of receipt."""
+
+    segments: int = 0
+    messages: int = 0
+    events: int = 0
+    rejections: int = 0
+    received_from: int | None = None
+    received_to: int | None = None
+
+    def add(self, other: Counts) -> None:
+        self.segments += other.segments
+        self.messages += other.messages
+        self.events += other.events
+        self.rejections += other.rejections
+        times = self.received_from, other.received_from
+        self.received_from = min((at for at in times if at is not None), default=None)
+        times = self.received_to, other.received_to
+        self.received_to = max((at for at in times if at is not None), default=None)
+
+
+class Holder(NamedTuple):
+    """A cursor that holds the messages above `free_to`; `position` is where it stands."""
+
+    name: str
+    kind: str
+    position: int
+    free_to: int
+
+
+def holders(ask: Ask, *, past_consumers: bool) -> list[Holder]:
+    """The cursors that hold something, the hindmost first. Of those that have read the whole log none does."""
+    rows = ask("SELECT name, kind, position FROM cursors ORDER BY position, name", {})
+    if past_consumers:
+        rows = [row for row in rows if row[1] == "summary"]
+    if not rows:
+        return []
+    present = ask("SELECT id, first_message_id FROM segments ORDER BY id DESC", {})
+    end = last_event_id(ask, [id for id, _ in present])
+    return [
+        Holder(name, kind, position, _free_to(ask, present, position))
+        for name, kind, position in rows
+        if position < end
+    ]
+
+
+def last_event_id(ask: Ask, newest_first: Iterable[int]) -> int:
+    """Of the segments with these ids; 0 where they have no event."""
+    for segment in newest_first:
+        last: int | None = ask(f"SELECT max(id) FROM events_{segment}", {})[0][0]
+        if last is not None:
+            return last
+    return 0
+
+
+def _free_to(ask: Ask, newest_first: Rows, position: int) -> int:
+    """The last message of which no event stands above the position."""
+    message_id = position // EVENTS_PER_MESSAGE
+    for segment, first_message_id in newest_first:
+        if first_message_id <= message_id:
+            values = {"position": position, "next": (message_id + 1) * EVENTS_PER_MESSAGE}
+            rest = ask(f"SELECT 1 FROM events_{segment} WHERE id > :position AND id < :next LIMIT 1", values)
+            return message_id - 1 if rest else message_id
+    return message_id
+
+
+def free_to(held: list[Holder]) -> int:
+    """The last message that nobody holds."""
+    return min((holder.free_to for holder in held), default=EVERYTHING)
+
+
+def drop_segment(
+    connection: Connection, path: Path, id: int, received_to: int | None, *, past_consumers: bool
+) -> Counts | None:
+    """Take a sealed segment out of the catalog; `sweep` does the rest. None where it is gone or a cursor holds it.
+
+    `received_to` is when its last message was received.
+    """
+    with engine.transaction(connection, path):
+        segment, messages = segments.find(connection, id), schema.messages(id)
+        if segment is None or segment.sealed_at is None:
+            return None
+        last: int | None = connection.scalar(select(func.max(messages.c.id)))
+        if last is not None and last > free_to(holders(asking(connection), past_consumers=past_consumers)):
+            return None
+        count = segments.drop(connection, segment)
+        _forgotten(connection, received_to)
+    return counted(segment, count, received_to)
+
+
+def counted(segment: Segment, messages: int, received_to: int | None) -> Counts:
+    """What goes with a sealed segment."""
+    received_from = received_to if segment.received_from is None else segment.received_from
+    return Counts(1, messages, segment.events, segment.rejections, received_from, received_to)
+
+
+def orphans(ask: Ask) -> list[str]:
+    """The tables of segments that are no more, in the order in which to sweep them."""
+    present = {id for (id,) in ask("SELECT id FROM segments", {})}
+    names = (name for (name,) in ask("SELECT name FROM sqlite_master WHERE type = 'table'", {}))
+    found = [match for match in map(_OF_A_SEGMENT.fullmatch, names) if match and int(match[2]) not in present]
+    # The messages last: they tell which rejections were the segment's.
+    found.sort(key=lambda match: (int(match[2]), match[1] == "messages"))
+    kept = f"messages_{max(present, default=0) - 1}"
+    return [match[0] for match in found if match[0] != kept or ask(f"SELECT 1 FROM {kept} LIMIT 1", {})]
+
+
+def sweep_rejections(connection: Connection, path: Path, table: str) -> bool:
+    """Delete rejections of messages that were in this table; whether there may be more."""
+    with engine.transaction(connection, path):
+        if not _is_there(connection, table):
+            return False
+        deleted = connection.exec_driver_sql(
+            "DELETE FROM rejections WHERE id IN (SELECT id FROM rejections"
+            f" WHERE message_id BETWEEN (SELECT min(id) FROM {table}) AND (SELECT max(id) FROM {table})"
+            f" ORDER BY message_id LIMIT {SWEPT_REJECTIONS})"
+        ).rowcount
+    return deleted == SWEPT_REJECTIONS
+
+
+def sweep_table(connection: Connection, path: Path, table: str) -> int:
+    """Drop a table that nothing names any more; the bytes that are free for it.
+
+    To drop it at once is no work for the disk: deleted in parts, its pages would be written once more.
+    """
+    with engine.transaction(connection, path):
+        before = _number(connection, "PRAGMA freelist_count")
+        newest = _number(connection, "SELECT max(id) FROM segments")
+        if table == f"messages_{newest - 1}" and _is_there(connection, table):
+            # The gateway looks for redeliveries in the two newest segments, and is to find a table.
+            connection.exec_driver_sql(f"DELETE FROM {table}")
+        else:
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
+        freed = _number(connection, "PRAGMA freelist_count") - before
+    return max(0, freed) * engine.PAGE_BYTES
+
+
+def remove_messages(
+    connection: Connection, path: Path, id: int, received_at: Mapping[int, int], *, past_consumers: bool
+) -> Counts:
+    """Take messages out of a segment with all that became of them; the times of receipt are by message id.
+
+    Those stay that a cursor has come to hold meanwhile, and the last message of the log, which tells the next one's id.
+    """
+    with engine.transaction(connection, path):
+        segment = segments.find(connection, id)
+        if segment is None:
+            return Counts()
+        free = free_to(holders(asking(connection), past_consumers=past_consumers))
+        if segment.sealed_at is None:
+            free = min(free, segments.last_message_id(connection, segment) - 1)
+        ids = [message_id for message_id in received_at if message_id <= free]
+        if not ids:
+            return Counts()
+        values = {"ids": as_json(ids), "per": EVENTS_PER_MESSAGE, "indexed_to": segment.indexed_to}
+
+        def delete(sql: str) -> int:
+            used = {name: value for name, value in values.items() if f":{name}" in sql}
+            return connection.exec_driver_sql(sql.format(n=id), used).rowcount
+
+        indexed_events, events = delete(_INDEX_OF), delete(_EVENTS_OF)
+        indexed_rejections, others = delete(_INDEXED_REJECTIONS_OF), delete(_REJECTIONS_OF)
+        messages = delete(_MESSAGES_OF)
+        connection.exec_driver_sql(_COUNT_OFF, (indexed_events, indexed_rejections, messages, id))
+        times = [received_at[message_id] for message_id in ids]
+        _forgotten(connection, max(times))
+        if segment.sealed_at is None:  # the writer keeps its row in memory
+            replacing.note_exchange(connection)
+    return Counts(0, messages, events, indexed_rejections + others, min(times), max(times))
+
+
+def thin_rollups(connection: Connection, path: Path, table: str, before: int) -> int:
+    """Delete some buckets before this one; how many rows that were, 0 when none is left."""
+    with engine.transaction(connection, path):
+        end = connection.exec_driver_sql(
+            f"SELECT bucket, series_id FROM {table} WHERE bucket < ? ORDER BY bucket, series_id"
+            f" LIMIT 1 OFFSET {THINNED_BUCKETS}",
+            (before,),
+        ).first()
+        until = (before, -1) if end is None else (end[0], end[1])
+        sql = f"DELETE FROM {table} WHERE (bucket, series_id) < (?, ?)"
+        return connection.exec_driver_sql(sql, until).rowcount
+
+
+def asking(connection: Connection) -> Ask:
+    """Questions inside the connection's transaction."""
+    return lambda sql, values: list(connection.exec_driver_sql(sql, dict(values) or None))
+
+
+def _forgotten(connection: Connection, received_at: int | None) -> None:
+    """Remember up to when the log may have gaps: what is summed up of that time cannot be summed up anew."""
+    if received_at is not None:
+        connection.exec_driver_sql(_FORGOTTEN, (received_at,))
+
+
+def _is_there(connection: Connection, table: str) -> bool:
+    """Whether nobody else has dropped a table already."""
+    found = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return connection.exec_driver_sql(found, (table,)).first() is not None
+
+
+def _number(connection: Connection, sql: str) -> int:
+    number: int = connection.exec_driver_sql(sql).scalar_one()
+    return number
+
+
+_OF_A_SEGMENT = re.compile(r"(messages|events|event_index)_(\d+)")
+_FORGOTTEN = (
+    "INSERT INTO marks VALUES ('forgotten_to', ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
+)
+_COUNT_OFF = "UPDATE segments SET events = events - ?, rejections = rejections - ?, removed = removed + ? WHERE id = ?"
+_WANTED = "(SELECT value FROM json_each(:ids))"
+_ITS_EVENTS = (
+    "json_each(:ids) AS wanted CROSS JOIN events_{n} AS e"
+    " ON e.id BETWEEN wanted.value * :per AND wanted.value * :per + :per - 1"
+)
+_INDEX_OF = (
+    "DELETE FROM event_index_{n} WHERE (device_id, observed_at, event_id) IN"
+    f" (SELECT e.device_id, e.observed_at, e.id FROM {_ITS_EVENTS} WHERE e.id <= :indexed_to)"
+)
+_EVENTS_OF = f"DELETE FROM events_{{n}} WHERE id IN (SELECT e.id FROM {_ITS_EVENTS})"
+_REJECTIONS_OF = f"DELETE FROM rejections WHERE message_id IN {_WANTED}"
+_INDEXED_REJECTIONS_OF = f"{_REJECTIONS_OF} AND message_id <= :indexed_to / :per"
+_MESSAGES_OF = f"DELETE FROM messages_{{n}} WHERE id IN {_WANTED}"
