@@ -7,10 +7,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,10 +28,9 @@ from storage.cli import (
 
 if TYPE_CHECKING:
     from gateway.link.address import Address
-    from gateway.sinks import Sink
-    from storage.event import Message, StoredEvent
-    from storage.filters import Filters
-    from storage.replay import Played
+    from gateway.replay_run import Account, Request
+    from gateway.sinks.topics import TopicOf
+    from storage.bookmark import Bookmark
 
 DEFAULT_PREFIX = "replay/"
 
@@ -61,10 +58,30 @@ def replay(
     speed: Annotated[
         str, typer.Option(metavar="NUMBER|max", help="1: as fast as it happened; 10: ten times; max: all it can.")
     ] = "1",
+    rate: Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="At most so many events a second, evenly, whatever the speed.")
+    ] = None,
     max_gap: Annotated[
         str | None,
         typer.Option(metavar="DURATION", help="Play longer silences in the log as if they were this, as 10s."),
     ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end, until it is stopped.")] = False,
+    times: Annotated[int | None, typer.Option("--times", min=1, metavar="N", help="Play it so many times.")] = None,
+    start_paused: Annotated[
+        bool, typer.Option("--start-paused", help="Wait for a key before the first event.")
+    ] = False,
+    no_keys: Annotated[
+        bool, typer.Option("--no-keys", help="Leave the terminal's keys to others, as to less.")
+    ] = False,
+    state_first: Annotated[
+        bool, typer.Option("--state-first", help="Before the start, the events with the last value of each series.")
+    ] = False,
+    retime: Annotated[
+        bool, typer.Option("--retime", help="Move all times so that the first event is now. Brokers then get JSON.")
+    ] = False,
+    digest: Annotated[
+        bool, typer.Option("--digest", help="At the end tell the SHA-256 of what was played, as --speed max prints it.")
+    ] = False,
     to: Annotated[
         str, typer.Option(metavar="-|URL", help="Standard output, or a broker: mqtt[s]://[user:password@]host[:port].")
     ] = "-",
@@ -75,6 +92,17 @@ def replay(
     same_topics: Annotated[
         bool, typer.Option("--same-topics", help="Nothing goes before the topics: devices may take it for the present.")
     ] = False,
+    topic_template: Annotated[
+        str | None,
+        typer.Option(metavar="TEMPLATE", help="The whole topic, as 'test/{device}/{kind}'; {1} is its first level."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--as", metavar="NAME", help="Keep under this name how far it is, and go on from there next time."
+        ),
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="With --as: begin anew.")] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Play a stretch of the log again, in its order and at its pace: as JSON lines, or to a broker.
@@ -82,163 +110,81 @@ def replay(
     A broker gets each message once, as it was received and marked as a replay, which no gateway stores again. For
     mqtts:// the certificates count that the system trusts, or those in the file that SSL_CERT_FILE names.
     """
+    filters = filters_from_options(
+        device=device, topic=topic, kind=kind, reading=reading, since=since, until=until, clock=clock, after=after
+    )
+    pace, most, gap_us = parse_speed(speed), parse_rate(rate), parse_gap(max_gap)
+    rounds = parse_rounds(times, loop=loop)
+    broker = parse_target(to)
+    topics = parse_topics(prefix, topic_template, same_topics=same_topics, to_broker=to != "-")
+    refuse_beside_name(name, restart=restart, again=loop or times is not None)
+    keys = terminal(no_keys=no_keys)
+    refuse_to_wait_for_ever(start_paused=start_paused, keys=keys)
+
+    from gateway.replay_run import Request
     from storage.engine import store_path
-    from storage.replay import Played
+    from storage.player import Manner
 
     request = Request(
         path=store_path(store),
-        filters=filters_from_options(
-            device=device,
-            topic=topic,
-            kind=kind,
-            reading=reading,
-            since=since,
-            until=until,
-            clock=clock,
-            after=after,
-        ),
+        filters=filters,
         limit=limit or None,
-        speed=parse_speed(speed),
-        max_gap_us=parse_gap(max_gap),
-        broker=parse_target(to),
-        prefix=parse_prefix(prefix, same_topics=same_topics, to_broker=to != "-"),
+        manner=Manner(speed=pace, clock=clock.value, max_gap_us=gap_us, rate=most, rounds=rounds, paused=start_paused),
+        broker=broker,
+        topic=topics,
+        state_first=state_first,
+        retime=retime,
+        keys=keys,
     )
-    played = Played()
+    with bookmarked(request, name, since, until, restart=restart) as (request, bookmark):
+        run(request, bookmark, digest=digest)
+
+
+def run(request: Request, bookmark: Bookmark | None, *, digest: bool) -> None:
+    """Play, and tell how it went."""
+    from gateway.replay_run import Account, Digest, Terminated, play
+    from gateway.replay_screen import Screen
+    from storage.replay import Played
+
+    after = request.filters.after
+    account = Account(played=Played(), confirmed=after, digest=Digest() if digest else None)
+    if request.keys is not None and not request.at_once:
+        from gateway.replay_keys import KEYS_HELP
+
+        tell(KEYS_HELP)
+    screen = Screen(*(ends(request) if sys.stderr.isatty() else (0, 0)), request.limit)
     try:
-        with progress(request, played) as tick:
-            play(request, played, tick)
-    except KeyboardInterrupt:
-        tell(f"{summary(played, request.speed)} · stopped, go on with --after {played.position or after}")
+        play(request, account, screen, bookmark)
+    except KeyboardInterrupt as interrupt:
+        position = account.confirmed if request.broker is not None else account.played.position
+        tell(summary(request, account, bookmark, stopped_at=position or after))
+        if isinstance(interrupt, Terminated):
+            raise typer.Exit(128 + signal.SIGTERM) from None
         raise
     except BrokenPipeError:  # whoever read us has seen enough; keep Python from flushing into the pipe at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     else:
-        tell(summary(played, request.speed))
-
-
-class Request(NamedTuple):
-    """What to play, how fast (None: as fast as possible), and to whom: a broker, or else standard output."""
-
-    path: Path
-    filters: Filters
-    limit: int | None
-    speed: float | None
-    max_gap_us: int | None
-    broker: Address | None
-    prefix: str
-
-
-def play(request: Request, played: Played, tick: Callable[[], None]) -> None:
-    """Play to whom it was asked for; `tick` is called after each batch."""
-    import asyncio
-
-    if request.broker is not None:
-        asyncio.run(publish(request, request.broker, played, tick))
-    elif request.speed is None:
-        print_at_once(request, played, tick)
-    else:
-        with interruptible():
-            asyncio.run(print_in_time(request, played, tick))
-
-
-def print_at_once(request: Request, played: Played, tick: Callable[[], None]) -> None:
-    """JSON lines on standard output, a page to a write."""
-    from storage.replay import replay_lines
-
-    out = sys.stdout.buffer
-    for lines in replay_lines(request.path, request.filters, limit=request.limit, played=played):
-        out.write("\n".join([*lines, ""]).encode())
-        out.flush()
-        tick()
-
-
-async def print_in_time(request: Request, played: Played, tick: Callable[[], None]) -> None:
-    """JSON lines on standard output, each when it is due."""
-    from storage.event_json import events_json
-    from storage.replay import replay
-
-    out = sys.stdout.buffer
-    batches = replay(
-        request.path,
-        request.filters,
-        speed=request.speed,
-        clock=request.filters.clock,
-        max_gap_us=request.max_gap_us,
-        limit=request.limit,
-        played=played,
-    )
-    async with aclosing(batches):
-        async for batch in batches:
-            out.write("\n".join([*events_json(batch), ""]).encode())
-            out.flush()
-            tick()
+        position = account.confirmed if request.broker is not None else account.played.position
+        tell(summary(request, account, bookmark, stopped_at=(position or after) if account.stopped else None))
+        if account.digest is not None:
+            tell(f"sha256 {account.digest.hex()}")
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C ends also a write that nobody reads; asyncio's own handler would wait for the end of that."""
-
-    def interrupt(*_: object) -> NoReturn:  # Python's own, which does the same, asyncio would replace
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-async def publish(request: Request, broker: Address, played: Played, tick: Callable[[], None]) -> None:
-    """The messages of the events to a broker; returns when it has acknowledged them all."""
-    from gateway.sinks.mqtt import publisher
-    from storage.replay import replay_messages
-
-    async with publisher(broker, request.prefix) as sink:
-        batches = replay_messages(
-            request.path,
-            request.filters,
-            speed=request.speed,
-            clock=request.filters.clock,
-            max_gap_us=request.max_gap_us,
-            limit=request.limit,
-            played=played,
-        )
-        try:
-            await feed(sink, batches, tick)
-        finally:
-            played.position = sink.confirmed
-
-
-async def feed(
-    sink: Sink, batches: AsyncGenerator[list[tuple[StoredEvent, Message]], None], tick: Callable[[], None]
-) -> None:
-    """All of it to a sink; returns when that has confirmed it."""
-    async with aclosing(batches):
-        async for batch in batches:
-            await sink.send(batch)
-            tick()
-    await sink.settle()
-
-
-@contextlib.contextmanager
-def progress(request: Request, played: Played) -> Iterator[Callable[[], None]]:
-    """A bar on the terminal, if standard error is one and nothing else is written there. What it yields moves it."""
-    if not sys.stderr.isatty() or (request.broker is None and sys.stdout.isatty()):
-        yield lambda: None
+def bookmarked(
+    request: Request, name: str | None, since: str | None, until: str | None, *, restart: bool
+) -> Iterator[tuple[Request, Bookmark | None]]:
+    """The request as far as it has not been played under its name."""
+    if name is None:
+        yield request, None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from msgspec.structs import replace
 
-    columns = TextColumn("{task.fields[events]} events"), BarColumn(), TimeRemainingColumn()
-    first, last = ends(request)
-    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4) as bar:
-        task = bar.add_task("", total=request.limit or last - first, events=0)
+    from storage.bookmark import Asked, Bookmark
 
-        def tick() -> None:
-            done = played.events if request.limit else played.position - first
-            bar.update(task, completed=max(done, 0), events=played.events)
-
-        yield tick
+    asked = Asked(request.filters, since, until, request.limit)
+    with Bookmark(request.path, name, asked, restart=restart) as bookmark:
+        yield replace(request, filters=bookmark.filters, limit=None), bookmark
 
 
 def ends(request: Request) -> tuple[int, int]:
@@ -251,20 +197,37 @@ def ends(request: Request) -> tuple[int, int]:
     return (first[0].id - 1, last[0].id) if first and last else (0, 0)
 
 
-def summary(played: Played, speed: float | None) -> str:
-    """How it went, on one line."""
+def summary(request: Request, account: Account, bookmark: Bookmark | None, *, stopped_at: int | None) -> str:
+    """How it went, on one line; where it was stopped, how to go on."""
+    played = account.played
+    if bookmark is not None and bookmark.resumed and not played.events and stopped_at is None:
+        return f"nothing is left to replay as {bookmark.name}: --restart begins anew"
     said = [
         f"replayed {played.events} event{'s' * (played.events != 1)} in {played.seconds:.1f} s",
         f"{played.events_per_s:.1f} events/s",
         f"{played.speed:.1f}×",
     ]
-    if speed is not None:
+    if request.manner.speed is not None:
         said.append(f"latest {1_000 * played.worst_lateness_s:.1f} ms behind")
+    if request.state_first:
+        said.append(f"{account.state_events} before the start")
+    if played.round > 1:
+        said.append(f"{played.round} rounds")
+    if bookmark is not None:
+        begun = f"went on after {bookmark.begun_at}, " if bookmark.resumed else ""
+        said.append(f"{begun}confirmed up to {bookmark.position}")
+    if stopped_at is not None:
+        said.append(f"stopped, go on with --{f'as {bookmark.name}' if bookmark else f'after {stopped_at}'}")
     return " · ".join(said)
 
 
 def tell(text: str) -> None:
     sys.stderr.write(f"{text}\n")
+
+
+def terminal(*, no_keys: bool) -> int | None:
+    """Standard input, if it is a terminal whose keys may steer us."""
+    return 0 if not no_keys and os.isatty(0) else None
 
 
 # --- options ---
@@ -281,6 +244,26 @@ def parse_speed(text: str) -> float | None:
     if not 0 < speed < math.inf:
         raise typer.BadParameter(f"{text!r} is no speed: write 1, 10, 0.5 or max", param_hint="--speed")
     return speed
+
+
+def parse_rate(text: str | None) -> float | None:
+    """Events a second, above 0."""
+    if text is None:
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < math.inf:
+        raise typer.BadParameter(f"{text!r} is no rate: write events a second, as 100 or 0.5", param_hint="--rate")
+    return rate
+
+
+def parse_rounds(times: int | None, *, loop: bool) -> int | None:
+    """How many times to play it; None is without end."""
+    if loop and times is not None:
+        raise typer.BadParameter("only one of the two can be: leave the other out", param_hint="--loop, --times")
+    return None if loop else times or 1
 
 
 def parse_gap(text: str | None) -> int | None:
@@ -308,12 +291,41 @@ def parse_target(text: str) -> Address | None:
         raise typer.BadParameter(str(error).removeprefix("broker_url "), param_hint="--to") from None
 
 
+def parse_topics(prefix: str | None, template: str | None, *, same_topics: bool, to_broker: bool) -> str | TopicOf:
+    """A prefix, or what makes the whole topics."""
+    if template is None:
+        return parse_prefix(prefix, same_topics=same_topics, to_broker=to_broker)
+    if not to_broker or same_topics or prefix is not None:
+        why = "says the whole topic: leave --prefix and --same-topics out" if to_broker else NO_TOPICS
+        raise typer.BadParameter(why, param_hint="--topic-template")
+    from gateway.sinks.topics import TopicError, templated
+
+    try:
+        return templated(template)
+    except TopicError as error:
+        raise typer.BadParameter(str(error), param_hint="--topic-template") from error
+
+
+def refuse_beside_name(name: str | None, *, restart: bool, again: bool) -> None:
+    """Raises BadParameter for what makes no sense with --as, or without it."""
+    if name is None and restart:
+        raise typer.BadParameter("only a replay with a name can begin anew: add --as NAME", param_hint="--restart")
+    if name is not None and again:
+        raise typer.BadParameter(
+            "a replay that begins again stands nowhere: leave --loop and --times out", param_hint="--as"
+        )
+
+
+def refuse_to_wait_for_ever(*, start_paused: bool, keys: int | None) -> None:
+    """Raises BadParameter where a paused replay could not be resumed."""
+    if start_paused and keys is None:
+        raise typer.BadParameter("standard input is no terminal, so no key could start it", param_hint="--start-paused")
+
+
 def parse_prefix(text: str | None, *, same_topics: bool, to_broker: bool) -> str:
     """What to put before each topic: whole levels, or nothing where that was asked for in as many words."""
     if not to_broker and (same_topics or text is not None):
-        raise typer.BadParameter(
-            "standard output has no topics: add --to mqtt://HOST, or leave it out", param_hint=HINT
-        )
+        raise typer.BadParameter(NO_TOPICS, param_hint=HINT)
     if same_topics and text is not None:
         raise typer.BadParameter("only one of the two can be: leave the other out", param_hint=HINT)
     if same_topics:
@@ -329,4 +341,5 @@ def parse_prefix(text: str | None, *, same_topics: bool, to_broker: bool) -> str
     return f"{levels.rstrip('/')}/"
 
 
+NO_TOPICS = "standard output has no topics: add --to mqtt://HOST, or leave it out"
 HINT = "--prefix, --same-topics"

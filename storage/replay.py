@@ -2,75 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 import time
-from bisect import bisect_right
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import aclosing
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from types import TracebackType
+from typing import Generic, Self, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from storage.event import Message, StoredEvent
 from storage.filters import Clock, Filters
 from storage.history import Reader
+from storage.off_loop import off_loop
+from storage.pace import Pace, time_of
+from storage.player import PACED_PAGE_EVENTS, Manner, Played, Player, measured, page_events
+from storage.snapshot import OpenLog
+from storage.walk import Walk
 
-CLOCKS_SET_SINCE_US = 978_307_200_000_000
-"""2001: a device's clock that nobody has set starts in 1970, in 1980 (GPS) or in 2000."""
-
-CLOCK_STEP_US = 60_000_000
-"""When the gateway's own clock goes back by more than this, somebody has set it."""
-
-PACED_PAGE_EVENTS = 200
-"""A thread that makes so many events out of rows lets the others wait for less than a millisecond."""
-
-PAGE_EVENTS = 2_000
+__all__ = ["Manner", "Pace", "Played", "Player", "measured", "page_events", "time_of"]
 
 T = TypeVar("T")
 
 
-class Played(msgspec.Struct):
-    """What a replay has given out so far: events, up to which position, how far that is on the clock of the log."""
-
-    events: int = 0
-    position: int = 0
-    log_s: float = 0.0
-    seconds: float = 0.0
-    worst_lateness_s: float = 0.0
-
-    @property
-    def events_per_s(self) -> float:
-        return self.events / self.seconds if self.seconds else 0.0
-
-    @property
-    def speed(self) -> float:
-        return self.log_s / self.seconds if self.seconds else 0.0
-
-
-class Watch(Protocol):
-    """Time as a replay knows it."""
-
-    def now_s(self) -> float:
-        """Seconds on a clock that nobody sets."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait about as long as that."""
-
-
-class Monotonic:
-    """The machine's time."""
-
-    def now_s(self) -> float:
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
-def replay(
+async def replay(
     path: Path,
     filters: Filters,
     *,
@@ -84,17 +42,18 @@ def replay(
 
     Speed 1 is as fast as it happened by the clock, 10 ten times that, None as fast as possible. Silences in the log
     that are longer than `max_gap_us` are played as if they had been that long. `limit` counts events. `played` is
-    kept up to date. Raises StoreError.
+    kept up to date. Raises StoreError. `Player` does the same, and what it is told meanwhile.
     """
+    manner = Manner(speed=speed, clock=clock, max_gap_us=max_gap_us)
+    async with (
+        events_player(path, filters, manner, limit=limit, played=played) as player,
+        aclosing(player.batches()) as batches,
+    ):
+        async for batch in batches:
+            yield batch
 
-    def pages(reader: Reader) -> Iterator[list[StoredEvent]]:
-        return reader.pages(filters, limit=limit, page_events=page_events(speed))
 
-    pace = Pace(speed, clock, max_gap_us)
-    return _replay(path, pages, lambda event: event, pace, played)
-
-
-def replay_messages(
+async def replay_messages(
     path: Path,
     filters: Filters,
     *,
@@ -105,13 +64,13 @@ def replay_messages(
     played: Played | None = None,
 ) -> AsyncGenerator[list[tuple[StoredEvent, Message]], None]:
     """The same with the messages as they were received. A message with several events comes with each of them."""
-
-    def pages(reader: Reader) -> Iterator[list[tuple[StoredEvent, Message]]]:
-        # However fast it goes: payloads may be large.
-        return reader.message_pages(filters, limit=limit, page_events=PACED_PAGE_EVENTS)
-
-    pace = Pace(speed, clock, max_gap_us)
-    return _replay(path, pages, lambda pair: pair[0], pace, played)
+    manner = Manner(speed=speed, clock=clock, max_gap_us=max_gap_us)
+    async with (
+        messages_player(path, filters, manner, limit=limit, played=played) as player,
+        aclosing(player.batches()) as batches,
+    ):
+        async for batch in batches:
+            yield batch
 
 
 def replay_lines(
@@ -131,128 +90,125 @@ def replay_lines(
             played.seconds = time.monotonic() - started_s
 
 
-async def _replay(
-    path: Path,
-    pages: Callable[[Reader], Iterator[list[T]]],
-    event_of: Callable[[T], StoredEvent],
-    pace: Pace,
-    played: Played | None,
-) -> AsyncGenerator[list[T], None]:
-    with await asyncio.to_thread(Reader, path) as reader:
-        async with aclosing(play(pages(reader), event_of, pace, played or Played(), Monotonic())) as batches:
-            async for batch in batches:
-                yield batch
+@asynccontextmanager
+async def events_player(
+    path: Path, filters: Filters, manner: Manner, *, limit: int | None = None, played: Played | None = None
+) -> AsyncIterator[Player[StoredEvent]]:
+    """A player of the events in the log now, for the time of the block. Raises StoreError."""
+
+    def pages(reader: Reader, filters: Filters, limit: int | None, page_events: int) -> Iterator[list[StoredEvent]]:
+        return reader.pages(filters, limit=limit, page_events=page_events)
+
+    with await off_loop(StoredRange, path, filters, limit, pages, lambda event: event) as source:
+        yield Player(source, manner, played)
 
 
-async def play(
-    pages: Iterator[list[T]], event_of: Callable[[T], StoredEvent], pace: Pace, played: Played, watch: Watch
-) -> AsyncGenerator[list[T], None]:
-    """What the pages hold, in batches: never before it is due, and as soon as it is.
+@asynccontextmanager
+async def messages_player(
+    path: Path, filters: Filters, manner: Manner, *, limit: int | None = None, played: Played | None = None
+) -> AsyncIterator[Player[tuple[StoredEvent, Message]]]:
+    """The same for the messages as they were received."""
 
-    Due times count from the start, not from one another, so no lateness adds up.
-    """
-    started_s: float | None = None
-    async with aclosing(Ahead(measured(pages, event_of, pace))) as ahead:
-        while measured_page := await ahead.next():
-            page, log_s = measured_page
-            started_s = watch.now_s() if started_s is None else started_s
-            due_s = [started_s + seconds / pace.speed for seconds in log_s]
-            begin = 0
-            while begin < len(page):
-                now_s = watch.now_s()
-                end = bisect_right(due_s, now_s, begin)
-                if end == begin:
-                    ahead.begin()
-                    await watch.sleep(due_s[begin] - now_s)
-                    continue
-                if pace.speed < math.inf:
-                    played.worst_lateness_s = max(played.worst_lateness_s, now_s - due_s[begin])
-                yield page[begin:end]
-                played.events += end - begin
-                played.position = event_of(page[end - 1]).id
-                played.log_s = log_s[end - 1]
-                played.seconds = watch.now_s() - started_s
-                begin = end
+    def pages(
+        reader: Reader, filters: Filters, limit: int | None, page_events: int
+    ) -> Iterator[list[tuple[StoredEvent, Message]]]:
+        # However fast it goes: payloads may be large.
+        return reader.message_pages(filters, limit=limit, page_events=min(page_events, PACED_PAGE_EVENTS))
+
+    with await off_loop(StoredRange, path, filters, limit, pages, lambda pair: pair[0]) as source:
+        yield Player(source, manner, played)
 
 
-def measured(
-    pages: Iterable[list[T]], event_of: Callable[[T], StoredEvent], pace: Pace
-) -> Iterator[tuple[list[T], list[float]]]:
-    """The pages, each with how far its events are from the first of all, in seconds of the log."""
-    return ((page, [pace.log_s(event_of(item)) for item in page]) for page in pages)
+Pages = Callable[[Reader, Filters, int | None, int], Iterator[list[T]]]
 
 
-class Pace:
-    """How fast to play, and how far each event is from the first, told from those before it.
+class StoredRange(Generic[T]):
+    """What the filters admit of the log as it is now; `limit` counts events from the first."""
 
-    It follows the highest time so far. What lies before that comes at once: a device that was away brings late what
-    it has kept. When the gateway's own clock was set back, the pace goes on from there.
-    """
-
-    def __init__(self, speed: float | None, clock: Clock, max_gap_us: int | None = None) -> None:
-        self.speed = math.inf if speed is None else speed
-        if not self.speed > 0:
-            raise ValueError(f"the speed is {speed}: it must be above 0, or None for as fast as possible")
-        self._clock = clock
-        self._max_gap_us = max_gap_us
-        self._highest_us: int | None = None
-        self._played_us = 0
-
-    def log_s(self, event: StoredEvent) -> float:
-        """Seconds of the log up to this event, with shortened silences; never less than for the event before."""
-        at = time_of(event, self._clock)
-        highest = at if self._highest_us is None else self._highest_us
-        gap = max(at - highest, 0)
-        self._played_us += gap if self._max_gap_us is None else min(gap, self._max_gap_us)
-        was_set_back = self._clock == "received" and at < highest - CLOCK_STEP_US
-        self._highest_us = at if was_set_back else max(at, highest)
-        return self._played_us / 1e6
-
-
-def time_of(event: StoredEvent, clock: Clock) -> int:
-    """Microseconds on the clock; where a device's own cannot be right, on the gateway's.
-
-    Nothing is observed after it was received: one device in the year 2100 would hold up all others until then.
-    """
-    if clock == "observed" and event.observed_at >= CLOCKS_SET_SINCE_US:
-        return min(event.observed_at, event.received_at)
-    return event.received_at
-
-
-def page_events(speed: float | None) -> int:
-    return PAGE_EVENTS if speed is None else PACED_PAGE_EVENTS
-
-
-class Ahead(Generic[T]):
-    """Pages, each read on another thread: while the one before is played and there is time, else when it is needed.
-
-    Reading and rendering at the same time would only take turns with the interpreter, and lose by it.
-    """
-
-    def __init__(self, pages: Iterator[T]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        filters: Filters,
+        limit: int | None,
+        pages: Pages[T],
+        event_of: Callable[[T], StoredEvent],
+    ) -> None:
+        self.event_of = event_of
+        self.start = filters.after
+        self._reader = Reader(path)
+        try:
+            self._log = OpenLog(path)
+            last = self._reader.position()
+        except BaseException:
+            self._reader.close()
+            raise
+        end = last if filters.until_position is None else min(last, filters.until_position)
+        self._filters = replace(filters, until_position=end)
+        self._limit = limit
         self._pages = pages
-        self._loop = asyncio.get_running_loop()
-        self._reading: asyncio.Future[T | None] | None = None
 
-    def begin(self) -> asyncio.Future[T | None]:
-        """Start to read the next page, unless that has been done."""
-        if self._reading is None:
-            self._reading = self._loop.run_in_executor(None, next, self._pages, None)
-        return self._reading
+    def __enter__(self) -> Self:
+        return self
 
-    async def next(self) -> T | None:
-        """The next page; None after the last."""
-        reading = self.begin()
-        await asyncio.wait([reading])  # `await reading` would, cancelled, forget the thread that still reads
-        page = reading.result()
-        self._reading = None
-        return page
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._reader.close()
+        self._log.close()
 
-    async def aclose(self) -> None:
-        """Wait until nothing is being read; what has been is thrown away."""
-        if self._reading is not None:
-            await asyncio.wait([self._reading])
-            self._reading.exception()
+    def pages(self, after: int, page_events: int) -> Iterator[list[T]]:
+        if after <= self.start:
+            return self._pages(self._reader, self._filters, self._limit, page_events)
+        return self._pages(self._reader, replace(self._limited(), after=after), None, page_events)
+
+    def back_to(self, at: int, position: int) -> tuple[int, int]:
+        if (found := self._first(until=at, until_position=position, newest_first=True)) is not None:
+            return found[0], at
+        first = self._first()
+        return self.start, at if first is None else max(at, first[1])
+
+    def on_to(self, at: int, position: int) -> tuple[int, int]:
+        end = self._limited().until_position or 0
+        if (found := self._first(since=at, after=position, until_position=end)) is not None:
+            return found[0] - 1, at
+        last = self._first(until_position=end, newest_first=True)
+        return end, at if last is None else min(at, last[1])
+
+    def _first(self, *, newest_first: bool = False, **bounds: int) -> tuple[int, int] | None:
+        """The first event received within these bounds, in the range or between its parts: where, and when."""
+        filters = replace(self._filters, **{"clock": "received", "since": None, "until": None, **bounds})
+        rows = walk(self._log, "e.id, m.received_at", filters, 1, newest_first=newest_first)
+        return next(((id, at) for id, at in rows), None)
+
+    def _limited(self) -> Filters:
+        """The filters with the position in which the limit ends them."""
+        if self._limit is not None:
+            last = end_of(self._log, self._filters, self._limit)
+            self._filters, self._limit = replace(self._filters, until_position=last), None
+        return self._filters
+
+
+def end_of(log: OpenLog, filters: Filters, limit: int) -> int:
+    """The position of the last of so many events."""
+    last = deque(walk(log, "e.id", filters, limit), maxlen=1)
+    return last[0][0] if last else filters.after
+
+
+def walk(
+    log: OpenLog, columns: str, filters: Filters, limit: int, *, newest_first: bool = False
+) -> Iterator[tuple[int, ...]]:
+    """These columns of so many events in the log now."""
+    walk = Walk(log, columns, filters, newest_first=newest_first)
+    walk.end_here()
+    while limit and not walk.done:
+        rows = walk.step(min(limit, 10_000))
+        limit -= len(rows)
+        yield from rows
+
+
+def moved(event: StoredEvent, by_us: int) -> StoredEvent:
+    """The event with later times, as if it had happened now."""
+    return replace(event, observed_at=event.observed_at + by_us, received_at=event.received_at + by_us)
 
 
 class Stamp(msgspec.Struct, frozen=True):

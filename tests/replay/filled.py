@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from storage.event import EVENTS_PER_MESSAGE, Entry, Event, Message, Properties, StoredEvent
@@ -69,17 +71,48 @@ def event(id: int, received_at: int, observed_at: int | None = None) -> StoredEv
 
 
 class FakeWatch:
-    """A watch that only goes on when someone sleeps by it, and as much too long or too short as it is told."""
+    """A watch that only goes on when someone waits by it, and as much too long or too short as it is told."""
 
     def __init__(self, *, slack: float = 1.0) -> None:
         self.at_s = 1_000.0
-        self.sleeps = 0
+        self.waits = 0
+        self.rests = False
         self._slack = slack
 
     def now_s(self) -> float:
         return self.at_s
 
-    async def sleep(self, seconds: float) -> None:
+    async def wait(self, seconds: float, bell: asyncio.Event) -> None:
         assert seconds > 0
-        self.sleeps += 1
-        self.at_s += max(seconds * self._slack, 1e-6)
+        self.waits += 1
+        if seconds == math.inf:
+            self.rests = True
+            await bell.wait()
+            self.rests = False
+        elif not bell.is_set():
+            self.at_s += max(seconds * self._slack, 1e-6)
+
+
+class Events:
+    """Events to play, as a store would give them."""
+
+    def __init__(self, events: Sequence[StoredEvent], page_events: int = 7) -> None:
+        self.start = 0
+        self._events = events
+        self._page_events = page_events
+
+    def pages(self, after: int, page_events: int) -> Iterator[list[StoredEvent]]:
+        left = [event for event in self._events if event.id > after]
+        most = min(page_events, self._page_events)
+        return (left[begin : begin + most] for begin in range(0, len(left), most))
+
+    def event_of(self, item: StoredEvent) -> StoredEvent:
+        return item
+
+    def back_to(self, at: int, position: int) -> tuple[int, int]:
+        before = [event.id for event in self._events if event.id <= position and event.received_at < at]
+        return (max(before), at) if before else (0, max(at, self._events[0].received_at))
+
+    def on_to(self, at: int, position: int) -> tuple[int, int]:
+        later = [event.id for event in self._events if event.id > position and event.received_at >= at]
+        return (min(later) - 1, at) if later else (self._events[-1].id, min(at, self._events[-1].received_at))

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from storage.event import StoredEvent
 from storage.filters import Clock
-from storage.replay import Pace, Played, play, time_of
-from tests.replay.filled import SECOND, T0, FakeWatch, event
+from storage.pace import CATCH_UP_S
+from storage.replay import Manner, Pace, Played, Player, time_of
+from tests.replay.filled import SECOND, T0, Events, FakeWatch, event
 
 HOUR = 3_600 * SECOND
 
@@ -30,13 +31,14 @@ def give_out(
     page_events: int = 7,
     played: Played | None = None,
     busy_s: float = 0.0,
+    rate: float | None = None,
 ) -> Given:
     """Play the events; each batch comes with the time at which it was given out. Using one takes `busy_s`."""
 
     async def run() -> Given:
         given: Given = []
-        pages = (list(events[begin : begin + page_events]) for begin in range(0, len(events), page_events))
-        batches = play(pages, lambda event: event, Pace(speed, "received"), played or Played(), watch)
+        manner = Manner(speed=speed, rate=rate)
+        batches = Player(Events(events, page_events), manner, played, watch).batches()
         async with aclosing(batches):
             async for batch in batches:
                 given.append((watch.now_s(), batch))
@@ -106,7 +108,34 @@ def test_as_fast_as_possible_gives_whole_pages_and_never_sleeps() -> None:
     watch, played = FakeWatch(), Played()
     given = give_out(events, None, watch, page_events=8, played=played)
     assert [len(batch) for _, batch in given] == [8, 8, 4]
-    assert (watch.sleeps, played.worst_lateness_s) == (0, 0.0)
+    assert (watch.waits, played.worst_lateness_s) == (0, 0.0)
+
+
+@given(
+    gaps=st.lists(st.integers(0, SECOND // 10), min_size=1, max_size=80),
+    rate=st.sampled_from([1.0, 30.0, 1_000.0]),
+    speed=st.sampled_from([1.0, 50.0, None]),
+    busy_s=st.sampled_from([0.0, 0.5]),
+)
+def test_no_more_events_come_in_any_time_than_the_rate_lets_through(
+    gaps: list[int], rate: float, speed: float | None, busy_s: float
+) -> None:
+    """Also after one was too slow for a while: nothing is made up for in a burst."""
+    events = [event(1 + n, time) for n, time in enumerate(accumulate(gaps, initial=T0))]
+    given = give_out(events, speed, FakeWatch(), rate=rate, busy_s=busy_s)
+    assert [event for _, batch in given for event in batch] == events
+    came = [now_s for now_s, batch in given for _ in batch]
+    for first in range(len(came)):
+        for last in range(first, len(came)):
+            assert last - first <= (came[last] - came[first] + CATCH_UP_S) * rate + 1e-6
+
+
+def test_a_rate_is_reached_evenly() -> None:
+    events = [event(1 + n, T0) for n in range(500)]
+    watch = FakeWatch()
+    given = give_out(events, None, watch, rate=100)
+    assert {len(batch) for _, batch in given} == {1}
+    assert given[-1][0] - given[0][0] == pytest.approx(4.99, abs=0.02)
 
 
 def test_what_was_played_is_counted() -> None:
@@ -162,21 +191,26 @@ def test_a_time_is_that_of_the_clock_asked_for() -> None:
 def test_a_speed_that_leads_nowhere_is_refused(speed: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
         Pace(speed, "received")
+    with pytest.raises(ValueError, match="above 0"):
+        Manner(speed=speed)
+    with pytest.raises(ValueError, match="above 0"):
+        Manner(rate=speed)
 
 
 def test_whoever_stops_waits_for_the_page_that_is_being_read() -> None:
     """Another thread reads it, out of a file that is to be closed next."""
     reading, go_on, was_read = threading.Event(), threading.Event(), threading.Event()
 
-    def pages() -> Iterator[list[StoredEvent]]:
-        yield [event(1, T0)]
-        reading.set()
-        go_on.wait(10)
-        was_read.set()
-        yield [event(2, T0)]
+    class Slow(Events):
+        def pages(self, after: int, page_events: int) -> Iterator[list[StoredEvent]]:  # noqa: ARG002 - the same pages for all
+            yield [event(1, T0)]
+            reading.set()
+            go_on.wait(10)
+            was_read.set()
+            yield [event(2, T0)]
 
     async def listen() -> None:
-        async with aclosing(play(pages(), lambda e: e, Pace(None, "received"), Played(), FakeWatch())) as batches:
+        async with aclosing(Player(Slow([]), Manner(speed=None), watch=FakeWatch()).batches()) as batches:
             async for _ in batches:
                 pass
 
