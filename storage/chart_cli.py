@@ -2,8 +2,155 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import time
+from contextlib import closing
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from storage.cli import DEFAULT_STORE, SinceOption, StoreOption, UntilOption, moment
+
+if TYPE_CHECKING:
+    from storage.chart import Chart
+    from storage.snapshot import OpenLog
+
+DEFAULT_SPAN_US = 86_400_000_000
+
+
+class ChartFormat(StrEnum):
+    plot = "plot"
+    csv = "csv"
+    json = "json"
+    png = "png"
+
+
+class ShownName(Enum):
+    count = "count"
+    min = "min"
+    max = "max"
+    mean = "mean"
+    sum = "sum"
+    last = "last"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
+    app.command()(chart)
+
+
+def chart(
+    *,
+    device: Annotated[str, typer.Argument(metavar="DEVICE", show_default=False, help="Whose readings.")],
+    readings: Annotated[
+        list[str], typer.Argument(metavar="READING...", show_default=False, help="Which; several share one chart.")
+    ],
+    since: SinceOption = None,
+    until: UntilOption = None,
+    every: Annotated[
+        str | None,
+        typer.Option("--every", metavar="DURATION", help="A point for each step of so long: 10s, 5m, 1h; else chosen."),
+    ] = None,
+    shown: Annotated[ShownName, typer.Option("--as", help="What of the readings in a step.")] = ShownName.mean,
+    format: Annotated[ChartFormat, typer.Option("--format", help="How to show it.")] = ChartFormat.plot,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write there; - is standard output.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Draw the numbers of a device over time, by its own clock: of the last 24 hours, or what --since says.
+
+    Charts of whole minutes and hours come from sums that are kept, however long ago the events were.
+    """
+    to_stdout = output in (None, "-")
+    if format is ChartFormat.png and (output is None or (to_stdout and sys.stdout.isatty())):
+        raise typer.BadParameter("a picture needs a file: -o FILE", param_hint="--output")
+    check_names(device, *readings)
+    begin, end, every_us = moment(since, "--since"), moment(until, "--until"), step(every)
+    if begin is not None and end is not None and begin >= end:
+        raise typer.BadParameter("must be later than --since", param_hint="--until")
+    from storage import chart as drawing
+    from storage.engine import store_path
+    from storage.snapshot import OpenLog
+
+    with closing(OpenLog(store_path(store))) as log:
+        asked = ask(log, device, list(dict.fromkeys(readings)), (begin, end), every_us=every_us, shown=shown)
+    if format is ChartFormat.png:
+        content = drawing.png_bytes(asked)
+    elif format is ChartFormat.json:
+        content = drawing.json_text(asked).encode()
+    elif format is ChartFormat.csv:
+        content = drawing.csv_text(asked).encode()
+    else:
+        columns, rows = shutil.get_terminal_size()
+        coloured = to_stdout and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        content = drawing.plot_text(asked, columns, rows, coloured=coloured).encode()
+    write(content, None if to_stdout else output)
+
+
+def ask(
+    log: OpenLog,
+    device: str,
+    readings: list[str],
+    span: tuple[int | None, int | None],
+    *,
+    every_us: int | None,
+    shown: ShownName,
+) -> Chart:
+    """The chart that these options mean. Raises NoSuchSeries and TooManyBuckets."""
+    from storage.buckets import buckets, find_series, first_observed
+    from storage.chart import Chart, Line, step_for
+
+    series = [find_series(log, device, reading) for reading in readings]
+    since, until = span
+    until = time.time_ns() // 1_000 if until is None else until
+    if since is None:
+        since = until - DEFAULT_SPAN_US
+        # What has begun only now fills its chart all the same.
+        since = first_observed(log, series[0].device_id, since, until) or since
+    if since >= until:
+        raise typer.BadParameter("lies in the future", param_hint="--since")
+    every_us = every_us or step_for(until - since)
+    lines = [
+        Line(one, buckets(log, device, one.reading, since=since, until=until, every_us=every_us)) for one in series
+    ]
+    return Chart(device, lines, since - since % every_us, until + -until % every_us, every_us, shown.value)
+
+
+def check_names(*names: str) -> None:
+    """Raises BadParameter for what the shell was given and no device can be called."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise typer.BadParameter(f"{name!r} is not valid UTF-8") from error
+
+
+def step(every: str | None) -> int | None:
+    """Microseconds of a duration. Raises BadParameter."""
+    if every is None:
+        return None
+    from storage.times import parse_duration
+
+    seconds = parse_duration(every)
+    if seconds is None or not 0.001 <= seconds <= 1e11:
+        raise typer.BadParameter(f"{every!r} is no step of time: write 10s, 5m, 1h or 7d", param_hint="--every")
+    return round(seconds * 1_000_000)
+
+
+def write(content: bytes, output: str | None) -> None:
+    """To a file, or to standard output. Raises ChartError."""
+    from storage.chart import ChartError
+
+    if output is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+        return
+    try:
+        Path(output).write_bytes(content)
+    except OSError as error:
+        raise ChartError(f"cannot write {output} ({error.strerror}): see that its folder is there") from error

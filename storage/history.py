@@ -8,21 +8,38 @@ from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from storage.buckets import Bucket, buckets
 from storage.event import Fact, Message, PendingReread, StoredEvent
 from storage.filters import Clock, Filters
+from storage.latest import LatestValue, StoredSeries, latest, series
 from storage.outcomes import Choice, StoredOutcome, outcomes
-from storage.overview import Status, StoredDevice, devices, status
+from storage.overview import Status, status
+from storage.presence import StoredDevice, devices
 from storage.rejections import StoredRejection, rejections
 from storage.shapes import Shape, Shapes
 from storage.snapshot import SCANNED_EVENTS, OpenLog
 from storage.walk import Walk
 
-__all__ = ["Clock", "Filters", "Follower", "Reader", "Status", "StoredDevice", "StoredOutcome", "StoredRejection"]
+__all__ = [
+    "Clock",
+    "Filters",
+    "Follower",
+    "LatestValue",
+    "Reader",
+    "Status",
+    "StoredDevice",
+    "StoredOutcome",
+    "StoredRejection",
+    "StoredSeries",
+]
 
 PAGE_EVENTS = 2_000
 POLL_S = 0.02
 
 EVERYTHING = Filters()
+
+ONLY_IDS: Shape[object] = Shape("e.id", list)
+COUNTED_EVENTS = 32_768
 
 T = TypeVar("T")
 
@@ -91,6 +108,11 @@ class Reader:
         return self._pages(
             self._shapes.messages, filters, newest_first=newest_first, limit=limit, page_events=page_events
         )
+
+    def count(self, filters: Filters = EVERYTHING, *, limit: int | None = None) -> int:
+        """How many events are in the log now, `limit` at most. Only their ids are read."""
+        ids = self._pages(ONLY_IDS, filters, newest_first=False, limit=limit, page_events=COUNTED_EVENTS)
+        return sum(map(len, ids))
 
     def follow(
         self,
@@ -168,9 +190,29 @@ class Reader:
             rows = self._log.rows("SELECT format, key, value FROM facts ORDER BY id")
         return [Fact(format, key, value) for format, key, value in rows]
 
-    def devices(self) -> Iterator[StoredDevice]:
-        """Every device with its newest event, by name."""
-        return devices(self._log)
+    def buckets(self, device: str, reading: str, *, since: int, until: int, every_us: int) -> list[Bucket]:
+        """What the numbers of a series come to in steps of its own time, aligned to the epoch, UTC.
+
+        The steps that `since` and `until` fall into are whole; those without a number are left out. Raises
+        NoSuchSeries, and TooManyBuckets beyond 50 000.
+        """
+        return buckets(self._log, device, reading, since=since, until=until, every_us=every_us)
+
+    def latest(self, filters: Filters = EVERYTHING) -> Iterator[LatestValue]:
+        """The newest value of each series, by device and reading. Raises ValueError.
+
+        Of the filters devices, readings and times apply; those are of the value, and by the device's clock never after
+        it was received.
+        """
+        return latest(self._log, filters)
+
+    def series(self, filters: Filters = EVERYTHING) -> Iterator[StoredSeries]:
+        """Every series, by device and reading. Of the filters devices and readings apply. Raises ValueError."""
+        return series(self._log, filters)
+
+    def devices(self, filters: Filters = EVERYTHING) -> Iterator[StoredDevice]:
+        """The devices that have events, by name. Of the filters only those for devices apply. Raises ValueError."""
+        return devices(self._log, filters)
 
     def status(self) -> Status:
         """How much there is, from when to when, and the files' sizes; counts nothing row by row."""

@@ -118,7 +118,8 @@ class Keeper:
             kept.look()
             if kept.flushing_to is not None:
                 walk = Walk(self._log, _COLUMNS, Filters(after=kept.position, until_position=kept.flushing_to))
-                while not walk.done:
+                kept.note(self._noted(walk.step(PAGE_EVENTS)))
+                while walk.behind:  # it may never be done: the last events may have been exchanged for none
                     kept.note(self._noted(walk.step(PAGE_EVENTS)))
                 kept.noted_to = kept.flushing_to
                 while kept.waits:

@@ -118,6 +118,18 @@ def test_a_keeper_killed_between_any_steps_counts_nothing_twice(new_history: His
     assert counted(new_history) == expected(new_history)
 
 
+def test_a_killed_keeper_takes_up_what_has_lost_its_end_since(new_history: History) -> None:
+    new_history.append(entries(Random(2), 40))
+    Tally.writes_until_killed = 1
+    with Keeper(new_history.path, [Tally]) as keeper, pytest.raises(Killed):
+        keeper.catch_up()
+    Tally.writes_until_killed = None
+    new_history.replace([(id, []) for id in range(30, 41)])
+    with Keeper(new_history.path, [Tally]) as keeper:
+        keeper.catch_up()
+    assert counted(new_history) == expected(new_history)
+
+
 def test_exchanged_events_are_corrected_for_the_hours_they_left_and_came_to(new_history: History) -> None:
     random = Random(3)
     new_history.append(entries(random, 300))
