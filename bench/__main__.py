@@ -7,7 +7,7 @@ import sys
 
 from bench.rig import machine
 
-NAMES = ("drain", "growth", "latency", "asking", "formats")
+NAMES = ("drain", "growth", "latency", "asking", "history", "together", "formats")
 """In the order in which they run; each a module beside this one with a `main`."""
 
 

@@ -118,7 +118,10 @@ def test_a_keeper_killed_between_any_steps_counts_nothing_twice(new_history: His
     assert counted(new_history) == expected(new_history)
 
 
-def test_a_killed_keeper_takes_up_what_has_lost_its_end_since(new_history: History) -> None:
+def test_a_killed_keeper_takes_up_what_has_lost_its_end_since(
+    new_history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "PAGE_EVENTS", 1_000)
     new_history.append(entries(Random(2), 40))
     Tally.writes_until_killed = 1
     with Keeper(new_history.path, [Tally]) as keeper, pytest.raises(Killed):
