@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,9 @@ from storage.history import Reader
 RATE = 50_000
 SEGMENT_EVENTS = 200_000
 ALONE = {"AMBER_KEEPER__ENABLED": "false"}
-TOGETHER = {"AMBER_RETENTION__MAX_AGE": "8s"}
+TOGETHER = {"AMBER_KEEPER__ENABLED": "true"}
+MAX_AGE, PRUNED_EVERY_S = "4s", 2.0
+"""The keeper looks once a minute for what is to go: here `amber prune` does its work, again and again."""
 ENVIRONMENT = {"AMBER_SEGMENTS__EVENTS": str(SEGMENT_EVENTS), "AMBER_LOG__STATUS_INTERVAL_S": "1"}
 
 
@@ -59,6 +62,7 @@ def ingest(folder: Path, seconds: int, *, together: bool) -> list[float]:
                     running("follower", [sys.executable, "-P", "-m", "bench.together", str(store), str(lines)])
                 )
                 time.sleep(1)
+                beside.enter_context(pruned(store))
             publisher = subprocess.Popen(
                 [
                     sys.executable,
@@ -125,6 +129,26 @@ def running(what: str, command: list[str]) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait()
+
+
+@contextlib.contextmanager
+def pruned(store: Path) -> Iterator[None]:
+    """Retention at work, in a process of its own each time."""
+    stop = threading.Event()
+
+    def prune() -> None:
+        command = [sys.executable, "-P", "-m", "gateway", "prune", "--max-age", MAX_AGE, "--store", str(store)]
+        environment = {**os.environ, "PYTHONPATH": str(rig.ROOT)}
+        while not stop.wait(PRUNED_EVERY_S):
+            subprocess.run(command, cwd=rig.ROOT, env=environment, capture_output=True, check=True)
+
+    thread = threading.Thread(target=prune)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @contextlib.contextmanager

@@ -7,8 +7,10 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -133,8 +135,8 @@ def history(tmp_path: Path) -> Path:
 def amber(arguments: list[str], store: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "gateway", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "AMBER_STORE": str(store)},
+        cwd=store.parent,
+        env={**os.environ, "AMBER_STORE": str(store), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -146,9 +148,33 @@ def test_the_readme_has_the_two_commands() -> None:
     assert examples("README.md")[:2] == [["demo"], ["test"]]
 
 
+class Taken(BaseHTTPRequestHandler):
+    """Takes whatever it is sent."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on standard error."""
+
+
+@pytest.fixture
+def taker() -> Iterator[str]:
+    """The address of an HTTP server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Taken) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/events"
+        server.shutdown()
+
+
 @pytest.mark.parametrize("example", [one for one in examples("README.md") if one[0] in COMMANDS], ids=" ".join)
-def test_the_examples_of_the_readme_run(example: list[str], history: Path, broker: Mosquitto) -> None:
-    arguments = [broker.url if word.startswith("mqtt://") else word for word in example]
+def test_the_examples_of_the_readme_run(example: list[str], history: Path, broker: Mosquitto, taker: str) -> None:
+    addresses = {"mqtt": broker.url, "http": taker}
+    arguments = [addresses[word[:4]] if "://" in word else word for word in example]
+    if example[0] == "consume":
+        arguments.append("--once")
     if example[0] in ENDLESS:
         assert "Usage: " in amber([*arguments, "--help"], history).stdout
     elif "--follow" in example:
@@ -164,4 +190,4 @@ def test_the_examples_of_the_readme_run(example: list[str], history: Path, broke
     else:
         done = amber(arguments, history)
         assert "Traceback" not in done.stderr
-        assert done.stdout or "--to" in example or example[0] == "rejections"
+        assert done.stdout or {"--to", "-o"} & {*example} or example[0] in ("rejections", "backup")
