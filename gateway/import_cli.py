@@ -69,7 +69,7 @@ def import_(
     paths = [None if name == "-" else Path(name) for name in files]
     check_files(paths)
     settings = load(config, {} if store is None else {"store": store})
-    options = Options(format.value, topic, time_field)
+    options = Options(format.value, topic, time_field, settings.format_options.payload_bytes)
     if dry_run:
         read_only(settings, paths, options)
         return

@@ -62,6 +62,9 @@ def export(
     until: UntilOption = None,
     clock: ClockOption = ClockName.received,
     after: AfterOption = 0,
+    limit: Annotated[
+        int | None, typer.Option("-n", "--limit", min=0, help="At most so many events, from the oldest on; 0 for all.")
+    ] = None,
     format: Annotated[
         ExportFormat | None,
         typer.Option("--format", help="What to write; if not given, what FILE's name says, or jsonl."),
@@ -104,6 +107,7 @@ def export(
         rows=rows.value,
         payload=payload,
         compression=compression,
+        limit=limit or None,
     )
     asked = {
         "device": device,
@@ -114,6 +118,7 @@ def export(
         "until": until,
         "clock": clock.value,
         "after": after,
+        "limit": request.limit,
         "format": chosen.value,
         "rows": rows.value,
         "payload": payload,
@@ -232,6 +237,10 @@ def progress(request: Request, done: Done, *, quiet: bool = False) -> Iterator[C
     if quiet or not sys.stderr.isatty():
         yield lambda: None
         return
+    if request.limit is not None:
+        with bar(request.limit, "events") as move:
+            yield lambda: move(done.events, done.events)
+        return
     first, last = ends(request)
     with bar(last - first, "events") as move:
         yield lambda: move(done.position - first, done.events)
@@ -267,7 +276,13 @@ def summary(request: Request, done: Done, now: int, seconds: float, file: Path |
     if file is not None:
         said += f" to {file} ({done.bytes / 1e6:,.1f} MB)"
     rate = f"{now / seconds:,.0f} events/s" if seconds else ""
-    return f"{said} in {seconds:.1f} s · {rate} · what comes later: --after {request.filters.until_position}"
+    return f"{said} in {seconds:.1f} s · {rate} · what comes later: --after {next_after(request, done)}"
+
+
+def next_after(request: Request, done: Done) -> int:
+    """Where the next export begins: behind what this one saw of the log, or where its limit ended it."""
+    cut = request.limit is not None and done.events >= request.limit
+    return done.position if cut else request.filters.until_position or 0
 
 
 def counted(count: int, thing: str) -> str:

@@ -59,6 +59,8 @@ class Format:
     """What the format's messages say of those to come."""
     learned_topics: bool = False
     """Whether a lesson's key may be a topic, whose messages are then shown to the reader."""
+    read_before: bool = False
+    """Whether its events were read out of other messages before, and what a rule says of reading was done then."""
 
     def __post_init__(self) -> None:
         if any(start[:1] in (b"", b"{", b"[") for start in self.starts):

@@ -115,6 +115,10 @@ class Formats:
     def _ruled(self, message: Message, route: Route, rule: Rule, trials: list[Trial], *, teach: bool) -> Outcome:
         if rule.format in (rules.RAW, rules.IGNORE):
             return () if rule.format == rules.RAW else IGNORED
+        if message.properties is not None and any(
+            row.read_before for row in self._signatures.named_by(message.properties)
+        ):
+            rule = rules.of_identity(rule)
         options = self._options if rule.zone is None else msgspec.structs.replace(self._options, zone=rule.zone)
         body = self._body(message.payload, message, route, 0, options)
         if rule.paths is not None:

@@ -108,6 +108,11 @@ def rule(
     )
 
 
+def of_identity(wanted: Rule) -> Rule:
+    """What a rule says of whose a message is, without what it says of how to read it: that is not done twice."""
+    return Rule(topic=wanted.topic, levels=wanted.levels, names=wanted.names, device=wanted.device)
+
+
 def read_by_paths(wanted: Rule, paths: Paths, message: Message, body: Body) -> list[Event]:
     """What a rule's paths find in a JSON message. Raises Unreadable."""
     document = body.document

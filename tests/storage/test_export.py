@@ -9,9 +9,6 @@ import io
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +18,20 @@ import pytest
 import zstandard
 
 from gateway.__main__ import run
-from storage import export
 from storage.event import Event, Message, Value
-from storage.export import Checkpoint, Done, ExportError, Request, Unfinished, begun, write_file
+from storage.export import Checkpoint, Done, ExportError, Request, Unfinished, begun, pages, write_file
 from storage.filters import Filters
 from storage.history import Reader
-from storage.store import Store, StoreOptions
-from tests.storage.histories import NOON, ROOT, History
+from tests.storage.histories import NOON, History
+from tests.storage.killing import content, export_killed, long_store
 
-EVENTS = 12_000
+EVENTS = 7_000
 
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of several pages."""
-    path = tmp_path_factory.mktemp("long") / "amber.db"
-    store = Store(path, StoreOptions(free_floor_bytes=0, segment_events=5_000))
-    entries = []
-    for n in range(EVENTS):
-        message = Message("a/b", b"%d" % n, 0, retain=False, received_at=NOON + n)
-        entries.append((message, [Event(f"thermo-{n % 7}", "measurement", "json", NOON + n, {"n": n, "on": True})]))
-    store.append(entries, 1)
-    store.close()
-    return path
+    return long_store(tmp_path_factory.mktemp("long") / "amber.db", EVENTS)
 
 
 def amber(*words: object) -> int:
@@ -72,13 +60,13 @@ def test_csv_is_that_of_amber_events(history: History, tmp_path: Path, capfdbina
     assert found == capfdbinary.readouterr().out
 
 
-def test_standard_output_has_the_same(long: Path) -> None:
-    command = [sys.executable, "-m", "gateway", "export", "--store", str(long)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
-    assert done.stdout.decode() == lines_of(long)
-    assert done.stderr.startswith(b"exported 12,000 events in ")
-    table = subprocess.run([*command, "--format", "parquet"], cwd=ROOT, capture_output=True, check=True).stdout
-    assert pq.read_table(io.BytesIO(table)).num_rows == EVENTS
+def test_standard_output_has_the_same(long: Path, capfdbinary: Any) -> None:
+    assert amber("export", "--store", long) == 0
+    found = capfdbinary.readouterr()
+    assert found.out.decode() == lines_of(long)
+    assert found.err.startswith(b"exported 7,000 events in ")
+    assert amber("export", "--store", long, "--format", "parquet") == 0
+    assert pq.read_table(io.BytesIO(capfdbinary.readouterr().out)).num_rows == EVENTS
 
 
 def test_a_name_says_the_compression(history: History, tmp_path: Path) -> None:
@@ -108,6 +96,33 @@ def test_the_next_export_begins_where_this_one_ended(new_history: History, tmp_p
     assert json.loads(second)["readings"] == {"n": 2}
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+@pytest.mark.parametrize("payload", [True, False])
+def test_a_limit_ends_it_and_the_next_one_begins_there(
+    history: History, tmp_path: Path, name: str, *, payload: bool, capsys: Any
+) -> None:
+    options = ["--payload"] * payload
+    position: object = 0
+    for part in ("1", "2"):
+        exported(history.path, tmp_path / f"{part}-{name}", "-n", 30, "--after", position, *options)
+        position = capsys.readouterr().err.split("--after ")[1].strip()
+    exported(history.path, tmp_path / f"both-{name}", "-n", 60, *options)
+    one, two, both = (ids_in(tmp_path / f"{part}-{name}") for part in ("1", "2", "both"))
+    assert (len(one), len(two)) == (30, 30)
+    assert one + two == both
+    exported(history.path, tmp_path / f"all-{name}", "-n", 0, *options)
+    assert len(ids_in(tmp_path / f"all-{name}")) == len(history.events)
+
+
+def ids_in(file: Path) -> list[int]:
+    if file.suffix == ".parquet":
+        ids: list[int] = pq.read_table(file)["id"].to_pylist()
+        return ids
+    if file.suffix == ".csv":
+        return [int(row["id"]) for row in csv.DictReader(io.StringIO(file.read_bytes().decode(), newline=""))]
+    return [json.loads(line)["id"] for line in file.read_bytes().splitlines()]
+
+
 def test_each_line_has_its_message_where_that_is_wanted(history: History, tmp_path: Path) -> None:
     found = [json.loads(line) for line in exported(history.path, tmp_path / "a.jsonl", "--payload").splitlines()]
     rows = list(csv.DictReader(io.StringIO(exported(history.path, tmp_path / "a.csv", "--payload").decode())))
@@ -122,15 +137,15 @@ def test_each_line_has_its_message_where_that_is_wanted(history: History, tmp_pa
 
 
 def test_large_payloads_are_read_a_few_at_a_time(new_history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "PAGE_BYTES", 1_000)
+    monkeypatch.setattr(pages, "PAGE_BYTES", 1_000)
     event = Event("d", "state", "json", NOON, {})
     new_history.append(
         [(Message("t", b"x" * 400, 0, retain=False, received_at=NOON), [event] * (n % 4)) for n in range(50)]
     )
     request = begun(new_history.path, Request("", Filters(), payload=True))
-    pages = list(export.pages(new_history.path, request, 0))
-    assert max(page.events for page in pages) == 3
-    assert sum(page.events for page in pages) == len(new_history.events)
+    found = list(pages.pages(new_history.path, request, Done()))
+    assert max(page.events for page in found) == 3
+    assert sum(page.events for page in found) == len(new_history.events)
 
 
 def test_parquet_has_typed_columns(history: History, tmp_path: Path) -> None:
@@ -186,51 +201,19 @@ def test_an_empty_export_is_a_file_of_its_kind(new_history: History, tmp_path: P
     assert name != "a.parquet" or pq.read_table(tmp_path / name).num_rows == 0
 
 
-NAMES = ("a.jsonl", "a.csv", "a.parquet", "a.jsonl.gz", "a.csv.zst")
-
-
-def content(file: Path) -> object:
-    """What is in a file, whatever pieces it was compressed in."""
-    if file.suffix == ".parquet":
-        return pq.read_table(file).to_pylist()
-    data = file.read_bytes()
-    if file.suffix == ".zst":
-        return zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True).read()
-    return gzip.decompress(data) if file.suffix == ".gz" else data
-
-
-CHILD = """
-import signal, sys
-from storage import export
-from gateway.__main__ import run
-export.CHECKPOINT_S, export.GROUP_ROWS, export.PART_ROWS = 0.001, 1_000, 3_000
-import storage.export_cli, storage.render, storage.engine
-if "parquet" in sys.argv[2]:
-    import pyarrow.parquet
-signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))  # nobody hears it: the process is gone, as after kill -9
-sys.exit(run(["export", "-o", *sys.argv[2:], "--payload"]))
-"""
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["a.csv.zst", "a.parquet"])
 def test_killed_and_resumed_it_is_as_if_it_had_not_been(long: Path, tmp_path: Path, name: str) -> None:
+    """`killing` does it with all sorts of files, and more often."""
     exported(long, tmp_path / f"whole-{name}", "--payload")
-    file, moments = tmp_path / name, random.Random(name)
-    ends: list[int] = []
-    while not file.exists():
-        moment = moments.uniform(0.005, 0.15) if len(ends) < 3 else 30
-        command = [sys.executable, "-c", CHILD, str(moment), str(file), "--store", str(long), "--resume"]
-        ends.append(subprocess.run(command, cwd=ROOT, check=False, stderr=subprocess.DEVNULL).returncode)
-    assert set(ends) <= {0, -signal.SIGALRM}
-    assert content(file) == content(tmp_path / f"whole-{name}")
-    assert [path.name for path in tmp_path.iterdir() if ".part" in path.name] == []
+    export_killed(long, tmp_path / name, 2, random.Random(name))
+    assert content(tmp_path / name) == content(tmp_path / f"whole-{name}")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
 def test_stopped_it_goes_on_from_where_it_was_and_keeps_its_end(
     new_history: History, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "PAGE_EVENTS", 10)
+    monkeypatch.setattr(pages, "PAGE_EVENTS", 10)
     event = Event("d", "state", "json", NOON, {})
     entries: Any = [(Message("t", b"", 0, retain=False, received_at=NOON + n), [event]) for n in range(50)]
     new_history.append(entries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.formats.families import (
+    amber,
     aws_shadow,
     awtrix,
     azure,
@@ -64,6 +65,7 @@ from gateway.formats.families import (
 from gateway.formats.format import Format
 
 SPECIFIC: tuple[Format, ...] = (
+    *amber.FORMATS,
     *cloudevents.FORMATS,
     *senml.FORMATS,
     *sparkplug.FORMATS,
