@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +11,7 @@ from typer.exceptions import Abort, TyperException
 import devices.cli
 import gateway.cli
 import gateway.consume_cli
+import gateway.consumers_cli
 import gateway.demo_cli
 import gateway.formats_cli
 import gateway.import_cli
@@ -24,7 +24,10 @@ import storage.cli
 import storage.export_cli
 import storage.latest_cli
 from devices.errors import DeviceError
+from gateway import streams
+from gateway.commands import Overview
 from gateway.link.errors import LinkError
+from gateway.streams import OutputFailed
 from storage.errors import AmberError
 
 KNOWN = AmberError, DeviceError, LinkError
@@ -32,6 +35,8 @@ KNOWN = AmberError, DeviceError, LinkError
 
 app = typer.Typer(
     name="amber",
+    cls=Overview,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="An MQTT gateway that keeps every message before it acknowledges it, and plays history back.",
     no_args_is_help=True,
     add_completion=False,
@@ -47,6 +52,7 @@ for door in (
     storage.chart_cli,
     gateway.replay_cli,
     gateway.consume_cli,
+    gateway.consumers_cli,
     storage.export_cli,
     gateway.import_cli,
     storage.backup_cli,
@@ -59,13 +65,18 @@ for door in (
 
 def main() -> None:
     """Run `amber` with the arguments of the process."""
+    streams.take_over()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
     """The exit status: 2 after wrong usage, 1 after a failure, each with one line on standard error."""
     try:
-        return app(list(arguments), prog_name="amber", standalone_mode=False) or 0
+        status = app(list(arguments), prog_name="amber", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except OutputFailed as error:
+        streams.silence()
+        return _tell(str(error), error.exit_status)
     except TyperException as error:
         return _tell(error.format_message().rstrip("."), error.exit_code)
     except KNOWN as error:
@@ -75,11 +86,14 @@ def run(arguments: Sequence[str]) -> int:
         if other or not known:
             raise
         return _tell("; ".join(dict.fromkeys(map(str, _leaves(known)))), 1)
-    except BrokenPipeError:  # whoever read us has seen enough; keep Python from flushing into the pipe at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read us has seen enough
+        streams.silence()
         return 0
     except (Abort, KeyboardInterrupt):
+        streams.silence()
         return 130
+    else:
+        return status
 
 
 def _tell(text: str, status: int) -> int:

@@ -1,9 +1,8 @@
-"""The door of consumers: `amber consume` and `amber consumers`. Parses, feeds, tells how it went."""
+"""The door of delivery: `amber consume`. Parses, feeds, tells how it went."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,33 +11,31 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from gateway.replay_cli import DEFAULT_PREFIX, parse_topics
+from gateway.consumers_cli import parse_start
+from gateway.replay_cli import DEFAULT_PREFIX, checked, parse_topics
 from storage.cli import (
     DEFAULT_STORE,
     DeviceOption,
-    Format,
-    FormatOption,
     KindOption,
     ReadingOption,
     StoreOption,
     TopicOption,
+    duration_us,
     filters_from_options,
-    write,
 )
 
 if TYPE_CHECKING:
     from gateway.deliver import Stop, Target, Watch
     from gateway.link.address import Address
-    from storage.consumers import Consumer, Known, Start
+    from storage.consumers import Consumer, Start
     from storage.filters import Filters
-    from storage.render import View
 
 BATCH_EVENTS = 100
 PRINTED_EVENTS = 2_000
 """At a time on standard output, which need not be told where a batch ends."""
 
 MOST_EVENTS = 100_000
-LONGEST_S = 86_400.0
+LONGEST_US = 86_400_000_000
 LOOK_AGAIN_S = 0.2
 STATUS_S = 1.0
 
@@ -50,20 +47,11 @@ StartOption = Annotated[
         help="Where a new consumer begins: with the oldest event, with what comes, after a position, or at a time.",
     ),
 ]
-SubcommandStore = Annotated[
-    str | None, typer.Option("--store", metavar="PATH|URL", help="The store's file, or sqlite:///FILE.")
-]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The consumer.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to `app`."""
+    """Add the command to `app`."""
     app.command()(consume)
-    group = typer.Typer(invoke_without_command=True)
-    group.callback()(consumers)
-    group.command("reset")(reset)
-    group.command("remove")(remove)
-    app.add_typer(group, name="consumers")
 
 
 def consume(
@@ -147,9 +135,7 @@ def consume(
 
     if command is not None and to != "-":
         raise typer.BadParameter("only one of the two can be: leave the other out", param_hint="--exec, --to")
-    timeout_s = None if timeout is None else parse_seconds(timeout, "--timeout")
-    if timeout_s == 0:
-        raise typer.BadParameter("nothing is done in no time: give 30s, or leave it out", param_hint="--timeout")
+    timeout_s = None if timeout is None else parse_seconds(timeout, "--timeout", least_us=1_000)
     target = parse_to(to, header or [], timeout_s) if command is None else parse_exec(command, timeout_s)
     to_output, to_broker = command is None and to == "-", isinstance(target, Address)
     manner = Manner(
@@ -168,7 +154,7 @@ def consume(
     topics = parse_topics(prefix, topic_template, same_topics=same_topics, to_broker=to_broker)
     filters = filters_from_options(device=device, topic=topic, kind=kind, reading=reading)
     request = Request(
-        store_path(store), checked(name), filters, parse_start(start, "--from"), change_filters, wait, to_output
+        store_path(store), checked(name, "NAME"), filters, parse_start(start, "--from"), change_filters, wait, to_output
     )
     with session(request) as (consumer, watch):
         if isinstance(target, Address):
@@ -199,6 +185,7 @@ class Request(NamedTuple):
 @contextlib.contextmanager
 def session(request: Request) -> Iterator[tuple[Consumer, Watch]]:
     """The consumer, who watches over it, and in the end a line that says how it went."""
+    from gateway import streams
     from gateway.deliver import Delivered, Stop, Trouble, Watch
 
     line = StatusLine(shown=sys.stderr.isatty() and not (request.to_output and sys.stdout.isatty()))
@@ -213,8 +200,8 @@ def session(request: Request) -> Iterator[tuple[Consumer, Watch]]:
             delivered = Delivered()
             try:
                 yield consumer, Watch(stop, Trouble(line.tell), delivered, line.show)
-            except BrokenPipeError:  # whoever read us has seen enough; keep Python from flushing into the pipe at exit
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            except BrokenPipeError:  # whoever read us has seen enough
+                streams.silence()
             finally:
                 line.clear()
                 line.tell(f"consumed {delivered} · confirmed up to position {consumer.position}")
@@ -289,151 +276,11 @@ class StatusLine:
         sys.stderr.flush()
 
 
-# --- the consumers there are ---
-
-
-def consumers(
-    context: typer.Context, *, format: FormatOption = Format.table, store: StoreOption = DEFAULT_STORE
-) -> None:
-    """Show the consumers of the store, where they are and how far behind; set one back, or remove it.
-
-    Amber's own cursors, and those of replays that can be taken up again, are listed with them.
-    """
-    if context.invoked_subcommand is not None:
-        context.obj = store
-        return
-    from storage.consumers import known
-    from storage.engine import store_path
-
-    write(view(), format, [known(store_path(store))])
-
-
-def reset(
-    context: typer.Context,
-    name: NameArgument,
-    *,
-    to: Annotated[
-        str,
-        typer.Option(
-            metavar="beginning|now|POSITION|TIME", show_default=False, help="Where it is to go on when it is started."
-        ),
-    ],
-    store: SubcommandStore = None,
-) -> None:
-    """Set a consumer that does not run to another place in the log."""
-    from storage.consumers import reset
-    from storage.engine import store_path
-
-    start = parse_start(to, "--to")
-    path = store_path(store or context.obj)
-    try:
-        before, after = reset(path, checked(name), start)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--to") from error
-    print(f"consumer {name} was at {before}, and is at {after}")
-
-
-def remove(context: typer.Context, name: NameArgument, *, store: SubcommandStore = None) -> None:
-    """Forget a consumer that does not run, and what it was to read."""
-    from storage.consumers import remove
-    from storage.engine import store_path
-
-    remove(store_path(store or context.obj), checked(name))
-    print(f"consumer {name} is removed")
-
-
-def checked(name: str) -> str:
-    """A name that a consumer can have. Raises BadParameter."""
-    from storage.cursors import CursorError, check_name
-
-    try:
-        return check_name(name)
-    except CursorError as error:
-        raise typer.BadParameter(str(error), param_hint="NAME") from None
-
-
-def view() -> View[Known]:
-    """How a cursor looks."""
-    from storage.render import View, shown
-    from storage.times import iso
-
-    def record(known: Known) -> Sequence[object]:
-        cursor = known.cursor
-        place = cursor.position, known.lag.events, known.lag.messages, iso(cursor.moved_at)
-        return cursor.name, cursor.kind, *place, known.reader, cursor.filters
-
-    def cells(known: Known) -> Sequence[str]:
-        cursor = known.cursor
-        behind = f"{known.lag.messages} messages" if known.lag.events is None else f"{known.lag.events} events"
-        filters = "-" if cursor.filters is None else shown(cursor.filters)
-        return (
-            cursor.name,
-            cursor.kind,
-            str(cursor.position),
-            behind,
-            age(time.time() - cursor.moved_at / 1e6),
-            "-" if known.reader is None else f"process {shown(known.reader)}",
-            filters,
-        )
-
-    fields = "name", "kind", "position", "events_behind", "messages_behind", "moved_at", "process", "filters"
-    columns = "name", "kind", "position", "behind", "moved", "runs", "filters"
-    return View(lambda page: [json_of(fields, record(known)) for known in page], fields, record, columns, cells)
-
-
-def json_of(fields: Sequence[str], values: Sequence[object]) -> str:
-    """One object; what is JSON already goes in as it is."""
-    import msgspec
-
-    found = dict(zip(fields, values, strict=True))
-    filters, process = found["filters"], found["process"]
-    found["filters"] = None if filters is None else msgspec.Raw(str(filters).encode())
-    found["process"] = int(process) if isinstance(process, str) and process.isdecimal() else process
-    return msgspec.json.encode(found).decode()
-
-
-def age(seconds: float) -> str:
-    """How long ago, in one unit."""
-    for unit, width in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= width:
-            return f"{seconds // width:.0f} {unit} ago"
-    return f"{max(seconds, 0):.0f} s ago"
-
-
 # --- options ---
 
 
-def parse_start(text: str, option: str) -> Start:
-    """Where to begin. Raises BadParameter."""
-    if text == "beginning":
-        return "beginning"
-    if text == "now":
-        return "now"
-    if text.isdecimal() and text.isascii():
-        if int(text) >= 2**63:
-            raise typer.BadParameter(f"{text} is no position: it does not fit 64 bits", param_hint=option)
-        return int(text)
-    from datetime import UTC, datetime, timedelta
-
-    from storage.times import parse_time
-
-    try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=parse_time(text))
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"{text!r} is no place in the log: write beginning, now, a position, or a time as 2h or"
-            " 2026-11-22T09:00:00Z",
-            param_hint=option,
-        ) from None
-
-
-def parse_seconds(text: str, option: str) -> float:
-    from storage.times import parse_duration
-
-    seconds = parse_duration(text)
-    if seconds is None or seconds > LONGEST_S:
-        raise typer.BadParameter(f"{text!r} is no duration that can be: write 500ms, 10s or 5m", param_hint=option)
-    return seconds
+def parse_seconds(text: str, option: str, *, least_us: int = 0) -> float:
+    return duration_us(text, option, least_us=least_us, most_us=LONGEST_US) / 1e6
 
 
 def parse_exec(text: str, timeout_s: float | None) -> Target:
@@ -481,7 +328,7 @@ def parse_broker(text: str) -> Address:
     from gateway.link.address import parse_address
     from gateway.link.errors import LinkError
 
-    if "://" not in text:
+    if not text.startswith(("mqtt://", "mqtts://")):
         raise typer.BadParameter(
             f"{text!r} is no target: write -, http://…, https://…, mqtt://… or mqtts://…", param_hint="--to"
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
@@ -133,6 +134,8 @@ def deliver(consumer: Consumer, target: Target, manner: Manner, watch: Watch) ->
             consumer.confirm()
             waiting, confirmed_s = False, time.monotonic()
         watch.note(len(lines))
+        if manner.once and not lines:
+            break  # the log may end earlier than it did: what it ended with was read again, or dropped
     target.settle()
     consumer.confirm()
 
@@ -208,6 +211,21 @@ class Stop:
         os.close(self._in)
         os.close(self._out)
 
+    @contextlib.contextmanager
+    def also(self, then: Callable[[], object]) -> Iterator[None]:
+        """What else to do for the time of the block."""
+        before = self.then
+
+        def both() -> None:
+            before()
+            then()
+
+        self.then = both
+        try:
+            yield
+        finally:
+            self.then = before
+
     def wait(self, seconds: float) -> bool:
         """Whether it was asked for within that time."""
         if not self.asked:
@@ -278,7 +296,22 @@ class Feed:
         self._sink: Sink | None = None
 
     async def run(self, sink: Sink) -> None:
-        """Feed one connection until it is to end."""
+        """Feed one connection until it is to end. Raises TimeoutError where it then does not acknowledge."""
+        import asyncio
+
+        loop, stop = asyncio.get_running_loop(), self._watch.stop
+        async with asyncio.timeout(None) as patience:
+
+            def hurry() -> None:
+                with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+                    patience.reschedule(loop.time() + SETTLE_S)
+
+            with stop.also(lambda: loop.call_soon_threadsafe(hurry)):
+                if stop.asked:
+                    hurry()
+                await self._run(sink)
+
+    async def _run(self, sink: Sink) -> None:
         import asyncio
 
         from storage.off_loop import off_loop
@@ -296,8 +329,9 @@ class Feed:
                 await consumer.confirm_async(sink.confirmed)
                 confirmed_s = time.monotonic()
             watch.note(len(batch))
-        async with asyncio.timeout(SETTLE_S if watch.stop.asked else None):
-            await sink.settle()
+            if manner.once and not batch:
+                break
+        await sink.settle()
         await consumer.confirm_async()
         self.done = True
 

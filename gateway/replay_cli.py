@@ -23,6 +23,7 @@ from storage.cli import (
     StoreOption,
     TopicOption,
     UntilOption,
+    duration_us,
     filters_from_options,
 )
 
@@ -113,11 +114,14 @@ def replay(
     filters = filters_from_options(
         device=device, topic=topic, kind=kind, reading=reading, since=since, until=until, clock=clock, after=after
     )
-    pace, most, gap_us = parse_speed(speed), parse_rate(rate), parse_gap(max_gap)
+    pace, most = parse_speed(speed), parse_rate(rate)
+    gap_us = None if max_gap is None else duration_us(max_gap, "--max-gap")
     rounds = parse_rounds(times, loop=loop)
     broker = parse_target(to)
     topics = parse_topics(prefix, topic_template, same_topics=same_topics, to_broker=to != "-")
     refuse_beside_name(name, restart=restart, again=loop or times is not None)
+    if name is not None:
+        checked(name, "--as")
     keys = terminal(no_keys=no_keys)
     refuse_to_wait_for_ever(start_paused=start_paused, keys=keys)
 
@@ -142,6 +146,7 @@ def replay(
 
 def run(request: Request, bookmark: Bookmark | None, *, digest: bool) -> None:
     """Play, and tell how it went."""
+    from gateway import streams
     from gateway.replay_run import Account, Digest, Terminated, play
     from gateway.replay_screen import Screen
     from storage.replay import Played
@@ -156,13 +161,14 @@ def run(request: Request, bookmark: Bookmark | None, *, digest: bool) -> None:
     try:
         play(request, account, screen, bookmark)
     except KeyboardInterrupt as interrupt:
+        streams.silence()
         position = account.confirmed if request.broker is not None else account.played.position
         tell(summary(request, account, bookmark, stopped_at=position or after))
         if isinstance(interrupt, Terminated):
             raise typer.Exit(128 + signal.SIGTERM) from None
         raise
-    except BrokenPipeError:  # whoever read us has seen enough; keep Python from flushing into the pipe at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read us has seen enough
+        streams.silence()
     else:
         position = account.confirmed if request.broker is not None else account.played.position
         tell(summary(request, account, bookmark, stopped_at=(position or after) if account.stopped else None))
@@ -266,18 +272,6 @@ def parse_rounds(times: int | None, *, loop: bool) -> int | None:
     return None if loop else times or 1
 
 
-def parse_gap(text: str | None) -> int | None:
-    """Microseconds."""
-    from storage.times import SECOND, parse_duration
-
-    if text is None:
-        return None
-    seconds = parse_duration(text)
-    if seconds is None:
-        raise typer.BadParameter(f"{text!r} is no duration: write 500ms, 10s or 5m", param_hint="--max-gap")
-    return int(seconds * SECOND)
-
-
 def parse_target(text: str) -> Address | None:
     """The broker; None is standard output."""
     if text == "-":
@@ -314,6 +308,16 @@ def refuse_beside_name(name: str | None, *, restart: bool, again: bool) -> None:
         raise typer.BadParameter(
             "a replay that begins again stands nowhere: leave --loop and --times out", param_hint="--as"
         )
+
+
+def checked(name: str, option: str) -> str:
+    """A name that a cursor can have. Raises BadParameter."""
+    from storage.cursors import CursorError, check_name
+
+    try:
+        return check_name(name)
+    except CursorError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def refuse_to_wait_for_ever(*, start_paused: bool, keys: int | None) -> None:

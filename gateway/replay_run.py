@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import signal
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from gateway.streams import ends_within_a_line, sync
 from storage.bookmark import Bookmark
 from storage.event import Message, Properties, StoredEvent
 from storage.event_json import events_json
@@ -157,23 +156,8 @@ class StandardOutput:
 
 def save(bookmark: Bookmark, account: Account) -> None:
     """Let the bookmark say how far it is; what it says has been written is on the disk by then, if it is a file."""
-    output = sys.stdout.fileno()
-    if stat.S_ISREG(os.fstat(output).st_mode):
-        os.fsync(output)
+    sync(sys.stdout.fileno())
     bookmark.confirm(account.confirmed, account.played.events)
-
-
-def ends_within_a_line(output: int) -> bool:
-    """Whether whoever wrote this file before was killed while he wrote a line."""
-    status = os.fstat(output)
-    if not stat.S_ISREG(status.st_mode) or not status.st_size:
-        return False
-    try:
-        with open(f"/dev/fd/{output}", "rb") as file:  # noqa: PTH123 - the one that is open, whatever its name
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) != b"\n"
-    except OSError:  # it cannot be read
-        return False
 
 
 # --- in time ---

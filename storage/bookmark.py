@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 from msgspec.structs import asdict, replace
 
-from storage.cursors import CursorError, Cursors, lock
+from storage.cursors import Cursor, CursorError, Cursors, lock
 from storage.filters import Filters
 from storage.history import Reader
 from storage.replay import end_of
@@ -57,7 +57,7 @@ class Bookmark:
             self.resumed = False
             self.position = asked.filters.after
         else:
-            known = msgspec.json.decode(cursor.filters or "{}", type=Asked)
+            known = asked_by(cursor)
             if differing := differences(known, asked):
                 raise CursorError(
                     f"replay {self.name} was begun with another {', '.join(differing)}: leave that as it was, or begin"
@@ -89,6 +89,16 @@ class Bookmark:
             self.position = position
         self._confirmed_s = time.monotonic()
         self._events = events
+
+
+def asked_by(cursor: Cursor) -> Asked:
+    """What the cursor of a replay asks for. Raises CursorError."""
+    try:
+        return msgspec.json.decode(cursor.filters or "{}", type=Asked)
+    except msgspec.DecodeError as error:
+        raise CursorError(
+            f"what replay {cursor.name} asks for cannot be read ({error}): begin anew with --restart"
+        ) from error
 
 
 def ended(path: Path, asked: Asked) -> Asked:

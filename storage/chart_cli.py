@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from storage.cli import DEFAULT_STORE, SinceOption, StoreOption, UntilOption, moment
+from storage.cli import DEFAULT_STORE, SinceOption, StoreOption, UntilOption, duration_us, moment
 
 if TYPE_CHECKING:
     from storage.chart import Chart
     from storage.snapshot import OpenLog
 
 DEFAULT_SPAN_US = 86_400_000_000
+SHORTEST_STEP_US = 1_000
 
 
 class ChartFormat(StrEnum):
@@ -70,7 +71,8 @@ def chart(
     if format is ChartFormat.png and (output is None or (to_stdout and sys.stdout.isatty())):
         raise typer.BadParameter("a picture needs a file: -o FILE", param_hint="--output")
     check_names(device, *readings)
-    begin, end, every_us = moment(since, "--since"), moment(until, "--until"), step(every)
+    begin, end = moment(since, "--since"), moment(until, "--until")
+    every_us = None if every is None else duration_us(every, "--every", least_us=SHORTEST_STEP_US)
     if begin is not None and end is not None and begin >= end:
         raise typer.BadParameter("must be later than --since", param_hint="--until")
     from storage import chart as drawing
@@ -128,18 +130,6 @@ def check_names(*names: str) -> None:
             name.encode()
         except UnicodeEncodeError as error:
             raise typer.BadParameter(f"{name!r} is not valid UTF-8") from error
-
-
-def step(every: str | None) -> int | None:
-    """Microseconds of a duration. Raises BadParameter."""
-    if every is None:
-        return None
-    from storage.times import parse_duration
-
-    seconds = parse_duration(every)
-    if seconds is None or not 0.001 <= seconds <= 1e11:
-        raise typer.BadParameter(f"{every!r} is no step of time: write 10s, 5m, 1h or 7d", param_hint="--every")
-    return round(seconds * 1_000_000)
 
 
 def write(content: bytes, output: str | None) -> None:

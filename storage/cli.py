@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 SHOWN_EVENTS = 20
 PAGE = 500
+LONGEST_US = 10**17
+"""Three thousand years: times have no room for much more."""
+
 RICH_ROWS = 1_000
 """A table that fits its columns to the terminal needs all rows in memory: longer ones are printed plain."""
 
@@ -210,6 +213,17 @@ def moment(text: str | None, option: str) -> int | None:
         return parse_time(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def duration_us(text: str, option: str, *, least_us: int = 0, most_us: int = LONGEST_US) -> int:
+    """Microseconds of `10m`. Raises BadParameter."""
+    from storage.times import SECOND, parse_duration
+
+    seconds = parse_duration(text)
+    if seconds is None or not least_us <= seconds * SECOND <= most_us:
+        within = "" if seconds is None else f" from {least_us / 1e6:g} s to {most_us / 1e6:g} s"
+        raise typer.BadParameter(f"{text!r} is no duration{within}: write 500ms, 10s, 5m, 2h or 1d", param_hint=option)
+    return round(seconds * SECOND)
 
 
 def open_store(store: str) -> Reader:

@@ -417,11 +417,15 @@ def remembered(cursor: Cursor) -> Filters:
 
 def described(filters: Filters) -> str:
     """Filters on one line for people: `devices thermo-1, thermo-2; kinds state`."""
-    texts = [
-        f"{name} {', '.join(value) if isinstance(value, tuple) else iso(value) if isinstance(value, int) else value}"
-        for name, value in asked_for(filters).items()
-    ]
-    return "; ".join(texts) or "all events"
+
+    def text(name: str, value: Any) -> str:
+        if isinstance(value, tuple):
+            return f"{name} {', '.join(value)}"
+        if name in ("since", "until"):
+            return f"{name} {iso(value)}"
+        return f"{'up to' if name == 'until_position' else name} {value}"
+
+    return "; ".join(text(name, value) for name, value in asked_for(filters).items()) or "all events"
 
 
 def _id(item: object) -> int:

@@ -19,6 +19,7 @@ from storage.cli import (
     FormatOption,
     SinceOption,
     StoreOption,
+    duration_us,
     filters_from_options,
     open_store,
     paged,
@@ -136,20 +137,6 @@ def repaint(reader: Reader, filters: Callable[[], Filters]) -> None:
             table = fitted(latest_view(now_us()), [values[:room]])
             live.update(Group(table, "…") if len(values) > room else table, refresh=True)
             time.sleep(REPAINT_S)
-
-
-def duration_us(text: str, option: str) -> int:
-    """Microseconds of `10m`. Raises BadParameter."""
-    from storage.times import parse_duration
-
-    seconds = parse_duration(text)
-    if seconds is None or seconds > LONGEST_S:
-        raise typer.BadParameter(f"{text!r} is no duration: write 90s, 10m, 2h or 1d", param_hint=option)
-    return int(seconds * 1e6)
-
-
-LONGEST_S = 1e11
-"""Three thousand years: times have no room for much more."""
 
 
 def now_us() -> int:

@@ -23,6 +23,10 @@ PACED_PAGE_EVENTS = 200
 
 PAGE_EVENTS = 2_000
 
+FARTHEST_S = 1e12
+FARTHEST_US = 2**62
+"""No seek leads farther: SQLite has no room for much later times."""
+
 T = TypeVar("T")
 
 
@@ -148,7 +152,7 @@ class Player(Generic[T]):
         self._change()
 
     def resume(self) -> None:
-        self._paused = False
+        self._paused, self._steps = False, 0
         self._change()
 
     def step(self, events: int = 1) -> None:
@@ -159,7 +163,8 @@ class Player(Generic[T]):
 
     def seek(self, seconds: float) -> None:
         """Go on as many seconds of the log later, by the gateway's clock, or earlier; never out of the range."""
-        self._sought_us += round(seconds * 1e6)
+        us = round(min(max(seconds, -FARTHEST_S), FARTHEST_S) * 1e6) + self._sought_us
+        self._sought_us = min(max(us, -FARTHEST_US), FARTHEST_US)
         self._bell.set()
 
     def stop(self) -> None:

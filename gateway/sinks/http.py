@@ -6,16 +6,22 @@ import base64
 import contextlib
 import email.utils
 import http.client
+import io
 import re
+import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import msgspec
 
 from gateway.deliver import Batch, NotTaken
 from storage.render import shown
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 TIMEOUT_S = 30.0
 READ_BYTES = 64 << 10
@@ -51,7 +57,7 @@ def parse_url(text: str) -> Url:
         host = (parts.hostname or "").encode("idna").decode()
     except ValueError as error:
         raise ValueError(f"it is not an address ({error}): write http://host/path") from None
-    if parts.scheme not in ("http", "https") or not host or port == 0:
+    if parts.scheme not in ("http", "https") or not re.fullmatch("[!-~]+", host) or port == 0:
         raise ValueError("it must name a host: write http://host/path")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not re.fullmatch("[!-~]+", path):
@@ -100,7 +106,7 @@ class Post:
         except BaseException:
             self.close()
             raise
-        if not 200 <= answer.status < 300:
+        if not success(answer):
             raise NotTaken(refusal(self._url, answer, text), retry_after_s(answer.getheader("Retry-After")))
 
     def settle(self) -> None:
@@ -123,19 +129,64 @@ class Post:
     def _request(
         self, connection: http.client.HTTPConnection, body: bytes, headers: Mapping[str, str]
     ) -> tuple[http.client.HTTPResponse, bytes]:
+        if connection.sock is None:
+            connection.connect()
+        connection.sock.settimeout(self._timeout_s)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it has read all
             connection.request("POST", self._url.path, body, dict(headers))
         answer = connection.getresponse()
-        text = answer.read(READ_BYTES)
+        text = b""
+        try:
+            text = answer.read(READ_BYTES)
+        except (OSError, http.client.HTTPException):
+            if not success(answer):
+                raise
         if not answer.isclosed():
             self.close()
         return answer, text
 
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._url.host, self._url.port
-        if self._tls is not None:
-            return http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=self._tls)
-        return http.client.HTTPConnection(host, port, timeout=self._timeout_s)
+        if self._tls is None:
+            connection = http.client.HTTPConnection(host, port, timeout=self._timeout_s)
+        else:
+            connection = http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=self._tls)
+        connection.response_class = Answer
+        return connection
+
+
+class Answer(http.client.HTTPResponse):
+    """An answer that has to be there, whole, within the socket's timeout, which by itself is for each piece of it."""
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **more: Any) -> None:
+        super().__init__(sock, *arguments, **more)
+        self.fp.close()
+        self.fp = io.BufferedReader(_InTime(sock))
+
+
+class _InTime(io.RawIOBase):
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._end_s = time.monotonic() + (sock.gettimeout() or 0.0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        left_s = self._end_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left_s)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def success(answer: http.client.HTTPResponse) -> bool:
+    return 200 <= answer.status < 300
 
 
 def about(batch: Batch) -> dict[str, str]:
@@ -177,4 +228,6 @@ def retry_after_s(value: str | None) -> float:
 
 def _cause(error: Exception) -> str:
     """Without the names of classes, where there is anything else to say."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return shown(f"its certificate is not trusted: {error.verify_message}")
     return shown(getattr(error, "strerror", None) or str(error) or type(error).__name__)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import stat
-
 from gateway.deliver import Batch
+from gateway.streams import ends_within_a_line, sync, write
 
 
 class Output:
@@ -13,18 +11,21 @@ class Output:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._unsynced = False
+        self._within_a_line = ends_within_a_line(descriptor)
 
     def take(self, batch: Batch) -> None:
-        left = memoryview(batch.body)
+        body = batch.body
+        if self._within_a_line:  # the line comes again, and has to be one of its own
+            self._within_a_line, body = False, b"\n" + body
+        left = memoryview(body)
+        self._unsynced = True
         while left:
-            left = left[os.write(self._descriptor, left) :]
-        self._unsynced = self._is_file
+            left = left[write(self._descriptor, left) :]
 
     def settle(self) -> None:
         if self._unsynced:
-            os.fsync(self._descriptor)
+            sync(self._descriptor)
             self._unsynced = False
 
     def close(self) -> None:

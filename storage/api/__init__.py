@@ -81,7 +81,7 @@ class Log:
 
     def close(self) -> None:
         """End what follows or replays the log on any thread; whoever still reads from it gets a StoreError."""
-        self._store.closed.set()
+        self._store.close()
 
     @property
     def position(self) -> int:
@@ -221,7 +221,8 @@ class Log:
             paused=paused,
         )
         async with events_player(self._store.path, filters, manner, limit=limit_of(limit)) as playing:
-            yield Player(playing)
+            with self._store.stopping(playing):
+                yield Player(playing)
 
     def latest(
         self,

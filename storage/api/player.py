@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
+from typing import Literal
 
 from storage import player
 from storage.api.event import Event, moment
+from storage.api.words import count, speed_of
 from storage.event import StoredEvent
 
 
@@ -38,7 +40,7 @@ class Player:
 
     def step(self, events: int = 1) -> None:
         """Give out so many events, whenever they are due; only while it is paused."""
-        self._playing.step(events)
+        self._playing.step(count(events, "events", least=1))
 
     def seek(self, seconds: float) -> None:
         """Go on so many seconds of the log later, by the gateway's clock, or earlier; never out of the range."""
@@ -54,12 +56,12 @@ class Player:
 
     @property
     def speed(self) -> float | None:
-        """How many times as fast as it happened; None is as fast as possible. May be set."""
+        """How many times as fast as it happened; None is as fast as possible. May be set, to "max" too."""
         return self._playing.speed
 
     @speed.setter
-    def speed(self, speed: float | None) -> None:
-        self._playing.speed = speed
+    def speed(self, speed: float | Literal["max"] | None) -> None:
+        self._playing.speed = None if speed is None else speed_of(speed)
 
     @property
     def received_at(self) -> datetime | None:

@@ -10,7 +10,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
+
+    from storage.player import Player
 
 FRAME_PAGE_EVENTS = 8_192
 """Of larger pages a table is made quicker, but while one is read the writer cannot checkpoint."""
@@ -40,6 +42,30 @@ class OpenStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.closed = threading.Event()
+        self._ends: list[Callable[[], object]] = []
+
+    def close(self) -> None:
+        self.closed.set()
+        for end in tuple(self._ends):
+            end()
+
+    @contextmanager
+    def stopping(self, player: Player[StoredEvent]) -> Iterator[None]:
+        """Have a player of the running event loop stopped when the log is closed, on whatever thread."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            with suppress(RuntimeError):  # its loop has ended
+                loop.call_soon_threadsafe(player.stop)
+
+        self._ends.append(stop)
+        try:
+            self.check()  # it may have been closed just now
+            yield
+        finally:
+            self._ends.remove(stop)
 
     def reader(self) -> Reader:
         """One more, which whoever asks has to close. Raises StoreError."""
@@ -186,15 +212,18 @@ def replaying(
             yield from in_time(timed, speed, store.closed)
 
     async def read_async() -> AsyncGenerator[list[StoredEvent], None]:
-        from storage.replay import replay
+        from storage.player import Manner
+        from storage.replay import events_player
 
         store.check()
-        batches = replay(store.path, filters, speed=paced, clock=clock, max_gap_us=max_gap_us, limit=limit)
-        async with aclosing(batches):
-            async for batch in batches:
-                yield batch
-                if store.closed.is_set():
-                    return
+        manner = Manner(speed=paced, clock=clock, max_gap_us=max_gap_us)
+        async with events_player(store.path, filters, manner, limit=limit) as player:
+            with store.stopping(player):
+                async with aclosing(player.batches()) as batches:
+                    async for batch in batches:
+                        yield batch
+                        if store.closed.is_set():
+                            return
 
     return Events(Batches(read, read_async))
 

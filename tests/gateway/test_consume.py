@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -9,12 +11,14 @@ import pty
 import re
 import signal
 import socket
+import sqlite3
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from email.message import Message as Headers
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,8 +31,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from devices.broker import Mosquitto
 from gateway import deliver
 from gateway.__main__ import run
-from gateway.consume_cli import age, warnings_told
-from gateway.deliver import Delivered, Feed, Manner, Stop, Trouble, Watch
+from gateway.consume_cli import warnings_told
+from gateway.deliver import Batch, Delivered, Feed, Manner, Stop, Trouble, Watch
 from gateway.sinks import SinkError
 from gateway.sinks.http import parse_header, parse_url, retry_after_s
 from storage.consumers import Consumer
@@ -155,6 +159,55 @@ def test_it_goes_on_until_it_is_told_to_end(path: Path) -> None:
                 assert process.wait(WITHIN_S) == 0
                 assert f"confirmed up to position {history.position}\n" in process.stderr.read().decode()
             assert position_of(path) == history.position
+
+
+def without(path: Path, after: int) -> None:
+    """Leave the log as a reread does that gives no events for its last messages any more."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM events_1 WHERE id > ?", (after,))
+
+
+class Shortening:
+    """A target, and a sink, during whose first batch the log becomes shorter."""
+
+    def __init__(self, path: Path) -> None:
+        self.confirmed = 0
+        self._path = path
+
+    def take(self, batch: Batch) -> None:
+        assert batch.last == position(1)
+        without(self._path, position(1))
+
+    async def send(self, batch: Sequence[tuple[StoredEvent, Message]]) -> None:
+        without(self._path, position(1))
+        self.confirmed = batch[-1][0].id
+
+
+class ShorteningTarget(Shortening):
+    def settle(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class ShorteningSink(Shortening):
+    async def settle(self) -> None:
+        """Nothing."""
+
+
+async def test_once_ends_also_where_the_log_ends_earlier_meanwhile(path: Path, tmp_path: Path) -> None:
+    other = fill(tmp_path / "other.db", (entry(n) for n in range(3)))
+    fill(path, (entry(n) for n in range(3)))
+    manner = Manner(batch_events=1, once=True)
+    with Stop() as stop:
+        watch = Watch(stop, Trouble(lambda _: None), Delivered(), lambda _: None)
+        with Consumer(path, "billing") as consumer:
+            deliver.deliver(consumer, ShorteningTarget(path), manner, watch)
+            assert consumer.position == position(1)
+        with Consumer(other, "billing") as consumer:
+            await Feed(consumer, manner, watch).run(ShorteningSink(other))
+            assert consumer.position == position(1)
 
 
 def test_whoever_reads_may_stop(path: Path) -> None:
@@ -440,6 +493,85 @@ def test_an_answer_counts_that_comes_before_all_is_sent(path: Path, amber: Amber
     assert f"{url} answers 413 Content Too Large: it will not take this batch" in done.stderr
 
 
+@contextmanager
+def answering(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """The port of a server that answers as it likes, each connection on a thread of its own, until the block ends."""
+    over = threading.Event()
+
+    def accept() -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError):
+                connection, _ = listening.accept()
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            answer(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            over.set()
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def in_pieces(connection: socket.socket, text: bytes) -> None:
+    """Each piece soon after the one before, and no end to them."""
+    while True:
+        time.sleep(0.01)
+        connection.sendall(text)
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [(b"HTTP/1.1 200 OK\r\n", b"X-Still: there\r\n"), (b"HTTP/1.1 500 No\r\nContent-Length: 9999\r\n\r\n", b"x")],
+)
+def test_an_answer_in_pieces_is_not_waited_for_longer_either(
+    path: Path, amber: Amber, begin: bytes, piece: bytes
+) -> None:
+    fill(path, [entry(0)])
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(begin)
+        in_pieces(connection, piece)
+
+    with answering(answer) as port:
+        options = "--timeout", "200ms", "--tries", "1", "--once"
+        done = amber("consume", "billing", "--to", f"http://127.0.0.1:{port}/in", *options)
+    assert "/in did not answer within 0.2 s; given up" in done.stderr
+
+
+@pytest.mark.parametrize("broken", [b"Content-Length: 9999\r\n\r\nx", b"Transfer-Encoding: chunked\r\n\r\nzz"])
+def test_what_comes_after_a_success_does_not_undo_it(path: Path, amber: Amber, broken: bytes) -> None:
+    """Else the batch would come again for ever."""
+    fill(path, (entry(n) for n in range(4)))
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(100_000)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + broken)
+
+    with answering(answer) as port:
+        options = "--batch", "2", "--tries", "1", "--once"
+        done = amber("consume", "billing", "--to", f"http://127.0.0.1:{port}/in", *options)
+    assert (done.status, position_of(path)) == (0, position(4))
+
+
+def test_a_server_that_breaks_tls_off_is_told_so(path: Path, amber: Amber) -> None:
+    fill(path, [entry(0)])
+
+    def reset(connection: socket.socket) -> None:
+        connection.recv(1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with answering(reset) as port:
+        done = amber("consume", "billing", "--to", f"https://127.0.0.1:{port}/", "--tries", "1", "--once")
+    assert "cannot be reached (Connection reset by peer); given up" in done.stderr
+
+
 def test_a_server_that_is_not_there_is_named(path: Path, amber: Amber) -> None:
     fill(path, [entry(0)])
     done = amber("consume", "billing", "--to", "http://127.0.0.1:1/in", "--tries", "1", "--once")
@@ -542,6 +674,34 @@ async def test_only_what_a_broker_has_acknowledged_is_confirmed(path: Path, monk
         assert consumer.position == position(40)
 
 
+class Silent:
+    """A sink that takes nothing, and asks us to end meanwhile."""
+
+    confirmed = 0
+
+    async def send(self, batch: Sequence[tuple[StoredEvent, Message]]) -> None:
+        assert batch
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    async def settle(self) -> None:
+        """Never asked."""
+
+
+async def test_a_broker_that_acknowledges_nothing_does_not_hold_up_the_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "SETTLE_S", 0.01)
+    fill(path, [entry(0)])
+    with Consumer(path, "billing") as consumer, Stop() as stop:
+        feed = Feed(
+            consumer, Manner(batch_events=10), Watch(stop, Trouble(lambda _: None), Delivered(), lambda _: None)
+        )
+        with pytest.raises(TimeoutError):
+            await feed.run(Silent())
+        assert consumer.position == 0
+
+
 def test_a_broker_that_is_not_there_is_named(path: Path, amber: Amber) -> None:
     fill(path, [entry(0)])
     done = amber("consume", "billing", "--to", "mqtt://127.0.0.1:1", "--tries", "2", "--once")
@@ -585,12 +745,22 @@ def test_the_consumers_are_listed(path: Path, amber: Amber) -> None:
     with Consumer(path, "billing", Filters(devices=("thermo",))):
         table = amber("consumers").stdout.splitlines()
         (row,) = json.loads(amber("consumers", "--format", "json").stdout)
-    columns = rf"billing  consumer  0 +5 events  \d s ago  process {os.getpid()} +\{{\"devices\":\[\"thermo\"\]\}}"
+    columns = rf"billing  consumer  0 +5 events  \d s ago  process {os.getpid()} +devices thermo"
     assert re.fullmatch(columns, table[1])
     assert row["process"] == os.getpid()
     assert row["filters"] == {"devices": ["thermo"]}
     assert (row["position"], row["events_behind"], row["messages_behind"]) == (0, 5, 5)
     assert amber("consumers", "--format", "csv").stdout.splitlines()[1].startswith("billing,consumer,0,5,5,")
+
+
+def test_what_a_replay_asks_for_is_listed_in_the_same_words(path: Path, amber: Amber) -> None:
+    fill(path, (entry(n) for n in range(2)))
+    options = "--kind", "measurement", "--after", str(position(1)), "-n", "1"
+    amber("replay", "--speed", "max", "--as", "again", *options)
+    amber("replay", "--speed", "max", "--as", "all")
+    again, whole = amber("consumers").stdout.splitlines()[1:]
+    assert again.endswith(f"kinds measurement; after {position(1)}; up to {position(2)}")
+    assert re.fullmatch(r"all +replay +20000 +0 events +0 s ago +- +-", whole)
 
 
 def test_one_is_reset_and_removed(path: Path, amber: Amber) -> None:
@@ -616,7 +786,8 @@ def test_one_is_reset_and_removed(path: Path, amber: Amber) -> None:
         (["consume", "x", "--exec", " "], "there is no command in it"),
         (["consume", "x", "--exec", "cat", "--to", "http://a"], "only one of the two"),
         (["consume", "x", "--to", "somewhere"], "'somewhere' is no target"),
-        (["consume", "x", "--to", "ftp://somewhere"], "must begin with mqtt://"),
+        (["consume", "x", "--to", "ftp://somewhere"], "is no target: write -, http://"),
+        (["consume", "x", "--to", "http://some where/"], "it must name a host"),
         (["consume", "x", "--to", "http:///path"], "must name a host"),
         (["consume", "x", "--to", "http://a:99999/"], "is not an address"),
         (["consume", "x", "--to", "http://a/ü"], "must be written with %"),
@@ -626,7 +797,7 @@ def test_one_is_reset_and_removed(path: Path, amber: Amber) -> None:
         (["consume", "x", "--to", "mqtt://a", "--linger", "1s"], "it means nothing for where the events go"),
         (["consume", "x", "--prefix", "a"], "standard output has no topics"),
         (["consume", "x", "--linger", "a while"], "is no duration"),
-        (["consume", "x", "--exec", "cat", "--timeout", "0s"], "nothing is done in no time"),
+        (["consume", "x", "--exec", "cat", "--timeout", "0s"], "is no duration from 0.001 s"),
         (["consume", "x", "--batch", "0"], "Invalid value for '--batch'"),
         (["consume", "x", "--topic", "a/#/b"], "is no topic filter"),
         (["consumers", "reset", "amber.latest", "--to", "now"], "is Amber's own"),
@@ -656,16 +827,6 @@ def test_urls_and_headers_are_read() -> None:
     for wrong in ("A b: c", ": c", "A: b\r\nC: d", "A: ☃"):
         with pytest.raises(ValueError, match="it is no header"):
             parse_header(wrong)
-
-
-def test_ages_have_one_unit() -> None:
-    assert [age(seconds) for seconds in (-5, 59.4, 60, 7_300, 200_000)] == [
-        "0 s ago",
-        "59 s ago",
-        "1 min ago",
-        "2 h ago",
-        "2 d ago",
-    ]
 
 
 def test_odd_texts_come_whole(path: Path, amber: Amber) -> None:

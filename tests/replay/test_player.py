@@ -119,6 +119,22 @@ async def test_a_step_means_nothing_while_it_plays() -> None:
     assert [time for time, _ in came] == pytest.approx([float(n) for n in range(60)], abs=0.01)
 
 
+async def test_steps_that_were_not_made_are_forgotten_when_it_goes_on() -> None:
+    """Else the next pause would not be one."""
+    player, watch = seconds(paused=True)
+
+    def go_on(player: Player[StoredEvent]) -> None:
+        player.step(10)
+        player.resume()
+
+    player.step()
+    playing = asyncio.create_task(play(player, watch, {1: go_on, 3: Player.pause}))
+    await until_waiting(watch)
+    assert player.played.events == 3
+    player.stop()
+    await playing
+
+
 async def test_it_goes_back_and_on_by_time_of_the_log() -> None:
     player, watch = seconds()
     came = await play(player, watch, {21: lambda p: p.seek(-10), 32: lambda p: p.seek(20)}, most=40)
@@ -287,6 +303,17 @@ async def test_a_limited_range_stays_limited_wherever_one_seeks(path: Path) -> N
 
 def pages(reader: Reader, filters: Filters, limit: int | None, page_events: int) -> Iterator[list[StoredEvent]]:
     return reader.pages(filters, limit=limit, page_events=page_events)
+
+
+@pytest.mark.parametrize(("far", "last"), [(1e300, position(3)), (float("inf"), position(3)), (-1e300, None)])
+async def test_no_seek_is_too_far(path: Path, far: float, last: int | None) -> None:
+    fill(path, (entry(n) for n in range(3)))
+    async with events_player(path, Filters(), Manner(speed=None, paused=True)) as player:
+        player.seek(far)
+        player.seek(far)
+        player.resume()
+        came = [event.id async for batch in player.batches() for event in batch]
+    assert came == ([] if last else [position(n) for n in (1, 2, 3)])
 
 
 def test_places_are_found_by_time_within_the_range(path: Path) -> None:

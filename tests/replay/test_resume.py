@@ -123,7 +123,7 @@ def test_names_that_are_others_are_refused(path: Path, capfd: pytest.CaptureFixt
         cursors.create("test", "consumer", 0)
     assert replay(path) == 1
     assert "the cursor of a consumer" in capfd.readouterr().err
-    assert run(["replay", "--store", str(path), "--as", "a/b"]) == 1
+    assert run(["replay", "--store", str(path), "--as", "a/b"]) == 2
     assert "no name for a cursor" in capfd.readouterr().err
 
 

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from storage.event import Event as NewEvent
 from storage.event_json import events_json
 from storage.history import Reader
 from storage.store import Store, StoreOptions
+from tests.replay.filled import T0, entry, position
 from tests.storage.histories import NOON, ROOT, History
 
 EIGHT = datetime(2026, 11, 22, 8, tzinfo=UTC)
@@ -352,6 +353,38 @@ def test_closing_the_log_ends_a_replay_that_waits(tmp_path: Path) -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert found == [10_000]
+
+
+@pytest.mark.parametrize("walk", ["replay", "player"])
+async def test_closing_the_log_ends_an_async_replay_that_waits(tmp_path: Path, walk: str) -> None:
+    """From another thread, an hour before the next event is due."""
+    path = fill(tmp_path / "amber.db", [entry(0, at=T0), entry(1, at=T0 + 3_600_000_000)])
+    log = open_log(path)
+    came: list[int] = []
+
+    async def note(events: AsyncIterable[Event]) -> None:
+        async for event in events:
+            came.append(event.id)
+            asyncio.get_running_loop().call_later(0.05, threading.Thread(target=log.close).start)
+
+    async with asyncio.timeout(30):
+        if walk == "replay":
+            await note(log.replay())
+        else:
+            async with log.player() as player:
+                await note(player)
+    assert came == [position(1)]
+
+
+async def test_a_player_refuses_what_makes_no_sense(numbered: Path) -> None:
+    with open_log(numbered) as log:
+        async with log.player(paused=True) as player:
+            player.speed = "max"
+            assert player.speed is None
+            with pytest.raises(ValueError, match="speed is 0"):
+                player.speed = 0
+            with pytest.raises(ValueError, match="events is 0"):
+                player.step(0)
 
 
 async def test_a_player_does_as_it_is_told(numbered: Path) -> None:
