@@ -14,8 +14,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from devices.broker import BrokerError, Mosquitto
+from gateway.__main__ import app
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("requirements.txt", "requirements-dev.txt")
@@ -49,6 +51,13 @@ def test_the_tests_run_on_the_versions_that_users_get() -> None:
     assert {name: version(rest) for name, rest in runtime.items()} == {
         name: version(rest) for name, rest in dev.items() if name in runtime
     }
+
+
+def test_the_words_that_run_keeps_for_itself_are_no_commands_of_amber() -> None:
+    """`./run COMMAND` is `amber COMMAND`: one of its own words would hide the command of that name."""
+    words = re.findall(r"^    ([a-z]+)\)$", (ROOT / "run").read_text("utf-8").partition("${1:-}")[2], re.MULTILINE)
+    assert words == ["test", "lint", "bench", "lock", "demo"]
+    assert {*words} & get_command(app).commands.keys() == {"demo"}  # type: ignore[attr-defined]
 
 
 def test_the_wheel_holds_the_three_rooms_and_the_brokers_configuration(tmp_path: Path) -> None:
