@@ -48,7 +48,8 @@ async def run(config: Config) -> None:
 async def keep_if_wanted(config: Config) -> None:
     """The keeper, beside us."""
     if config.keeper.enabled:
-        await keep(Task(str(config.store_path.absolute()), config.retention_options, config.log.level))
+        floor = config.store_options.free_floor_bytes // 2  # so that a keeper can still write what retention waits for
+        await keep(Task(str(config.store_path.absolute()), config.retention_options, config.log.level, floor))
 
 
 async def stop_requested(ingesting: asyncio.Task[None]) -> None:

@@ -12,19 +12,25 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import msgspec
 
 from gateway.logs import set_up
+from storage.ages import RetentionOptions
 from storage.errors import AmberError
-from storage.retention import RetentionOptions
 
 logger = logging.getLogger("amber.keeper")
 
 ROOT = Path(__file__).resolve().parent.parent
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 600.0
+"""What ends the process is a fault of ours, or of the machine; it may end each that comes after."""
+
+TROUBLE_PAUSE_S = 5.0
+"""The store may be well again by then."""
+
 WELL_S = 60.0
 """A keeper that ran for so long was well: the next pause is a short one again."""
 
@@ -41,6 +47,7 @@ class Task(msgspec.Struct, frozen=True):
     store: str
     retention: RetentionOptions = RetentionOptions()
     log_level: str = "info"
+    free_floor_bytes: int = 0
 
 
 async def keep(task: Task) -> None:
@@ -92,11 +99,21 @@ def main() -> None:
     set_up(task.log_level)
     stopping = threading.Event()
     threading.Thread(target=wait_for_end, args=(stopping,), daemon=True).start()
-    try:
-        be_keeper(task, stopping)
-    except AmberError as error:
-        logger.error("the keeper: %s", error)  # noqa: TRY400 - it is no fault of ours
-        sys.exit(1)
+    persist(task, stopping)
+
+
+def persist(task: Task, stopping: threading.Event) -> None:
+    """Be the keeper until told to stop, and again after each trouble with the store; a trouble is told once."""
+    told = ""
+    while not stopping.is_set():  # a gateway may live shorter than an import takes
+        started = time.monotonic()
+        try:
+            be_keeper(task, stopping)
+        except AmberError as error:
+            if str(error) != told or time.monotonic() - started > WELL_S:
+                logger.error("the keeper: %s", error)  # noqa: TRY400 - it is no fault of ours
+            told = str(error)
+            stopping.wait(TROUBLE_PAUSE_S)
 
 
 def be_keeper(task: Task, stopping: threading.Event) -> None:
@@ -106,9 +123,13 @@ def be_keeper(task: Task, stopping: threading.Event) -> None:
     from storage.retention import Retention
     from storage.rollups import Rollups
 
-    if not stopping.is_set():  # a gateway that lived shorter than an import takes
-        with Keeper(Path(task.store), [Latest, Presence, Rollups], [Retention(task.retention)]) as keeper:
-            keeper.run(stopping)
+    with Keeper(
+        Path(task.store),
+        [Latest, Presence, Rollups],
+        [Retention(task.retention)],
+        free_floor_bytes=task.free_floor_bytes,
+    ) as keeper:
+        keeper.run(stopping)
 
 
 def wait_for_end(stopping: threading.Event) -> None:

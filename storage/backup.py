@@ -395,6 +395,7 @@ class Copy:
                 self._copy_behind(table)
                 if self._exchanged() != exchanged:
                     self._mend(table)
+                self._mend_where_fewer(table)  # those of a segment that was dropped before may have been swept since
             elif table in _ROLLUPS:
                 # What has changed since says that it goes as far as its summary went then, or farther.
                 self._run(

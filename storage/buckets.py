@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from storage.conditions import Row
-from storage.device_events import LEAST, Wanted, bound, device_events
+from storage.device_events import Wanted, bound, device_events
 from storage.errors import AmberError
-from storage.rollups import CURSOR, FORGOTTEN_TO, HOURS, MINUTES, Sum, as_number, decode_readings, sound
+from storage.rollups import CURSOR, HOURS, MINUTES, Sum, as_number, decode_readings, first_whole_hour, sound
 from storage.segment import Segment
 from storage.snapshot import OpenLog
 from storage.summaries import HOUR_US, MINUTE_US, NOT_OF_THE_DEVICE
@@ -203,8 +203,7 @@ def _state(segments: Sequence[Segment], up_to: int) -> list[tuple[int, int, int]
 
 def _stale_hours(log: OpenLog, asked: Asked) -> list[int]:
     """The hours of which the roll-ups are yet to be made anew, for events were exchanged there."""
-    forgotten_to = log.rows(FORGOTTEN_TO)
-    kept_from = -(-forgotten_to[0][0] // HOUR_US) if forgotten_to else LEAST
+    kept_from = first_whole_hour(log.rows, asked.series.device_id)
     values = {
         "device_id": asked.series.device_id,
         "first": bound(max(asked.since // HOUR_US, kept_from)),

@@ -30,6 +30,9 @@ Ask = Callable[[str, Mapping[str, object]], Rows]
 SWEPT_REJECTIONS = 1_000
 THINNED_BUCKETS = 1_000
 
+CORRECTIONS = "amber.corrections"
+"""Holds everything, under this name, while the keeper has something to correct."""
+
 EVERYTHING = 2**63
 """Above every message id."""
 
@@ -73,11 +76,15 @@ def holders(ask: Ask, *, past_consumers: bool) -> list[Holder]:
         return []
     present = ask("SELECT id, first_message_id FROM segments ORDER BY id DESC", {})
     end = last_event_id(ask, [id for id, _ in present])
-    return [
+    found = [
         Holder(name, kind, position, _free_to(ask, present, position))
         for name, kind, position in rows
         if position < end
     ]
+    # What was exchanged is to be summed up anew out of events that are all there.
+    if any(row[1] == "summary" for row in rows) and ask("SELECT EXISTS (SELECT 1 FROM corrections)", {})[0][0]:
+        found.insert(0, Holder(CORRECTIONS, "summary", 0, 0))
+    return found
 
 
 def last_event_id(ask: Ask, newest_first: Iterable[int]) -> int:
@@ -106,12 +113,13 @@ def free_to(held: list[Holder]) -> int:
 
 
 def drop_segment(
-    connection: Connection, path: Path, id: int, received_to: int | None, *, past_consumers: bool
+    connection: Connection, path: Path, id: int, received_to: int, *, past_consumers: bool
 ) -> Counts | None:
     """Take a sealed segment out of the catalog; `sweep` does the rest. None where it is gone or a cursor holds it.
 
     `received_to` is when its last message was received.
     """
+    before, devices = _counted_by_device(connection, path, id)  # while the gateway need not wait for us
     with engine.transaction(connection, path):
         segment, messages = segments.find(connection, id), schema.messages(id)
         if segment is None or segment.sealed_at is None:
@@ -119,12 +127,15 @@ def drop_segment(
         last: int | None = connection.scalar(select(func.max(messages.c.id)))
         if last is not None and last > free_to(holders(asking(connection), past_consumers=past_consumers)):
             return None
+        if segment != before:
+            devices = _devices_of(connection, id)
         count = segments.drop(connection, segment)
-        _forgotten(connection, received_to)
+        if devices:
+            connection.exec_driver_sql(_FORGET, [(*device, received_to) for device in devices])
     return counted(segment, count, received_to)
 
 
-def counted(segment: Segment, messages: int, received_to: int | None) -> Counts:
+def counted(segment: Segment, messages: int, received_to: int) -> Counts:
     """What goes with a sealed segment."""
     received_from = received_to if segment.received_from is None else segment.received_from
     return Counts(1, messages, segment.events, segment.rejections, received_from, received_to)
@@ -194,12 +205,16 @@ def remove_messages(
             used = {name: value for name, value in values.items() if f":{name}" in sql}
             return connection.exec_driver_sql(sql.format(n=id), used).rowcount
 
+        times = [received_at[message_id] for message_id in ids]
+        devices = connection.exec_driver_sql(
+            _DEVICES_OF.format(n=id), {"ids": values["ids"], "per": values["per"]}
+        ).all()
+        if devices:
+            connection.exec_driver_sql(_FORGET, [(*device, max(times)) for device in devices])
         indexed_events, events = delete(_INDEX_OF), delete(_EVENTS_OF)
         indexed_rejections, others = delete(_INDEXED_REJECTIONS_OF), delete(_REJECTIONS_OF)
         messages = delete(_MESSAGES_OF)
         connection.exec_driver_sql(_COUNT_OFF, (indexed_events, indexed_rejections, messages, id))
-        times = [received_at[message_id] for message_id in ids]
-        _forgotten(connection, max(times))
         if segment.sealed_at is None:  # the writer keeps its row in memory
             replacing.note_exchange(connection)
     return Counts(0, messages, events, indexed_rejections + others, min(times), max(times))
@@ -223,10 +238,20 @@ def asking(connection: Connection) -> Ask:
     return lambda sql, values: list(connection.exec_driver_sql(sql, dict(values) or None))
 
 
-def _forgotten(connection: Connection, received_at: int | None) -> None:
-    """Remember up to when the log may have gaps: what is summed up of that time cannot be summed up anew."""
-    if received_at is not None:
-        connection.exec_driver_sql(_FORGOTTEN, (received_at,))
+def _counted_by_device(connection: Connection, path: Path, id: int) -> tuple[Segment | None, list[tuple[int, int]]]:
+    """A segment as it is now, and the events of its devices; none where it is gone."""
+    with engine.translated(path):
+        connection.exec_driver_sql("BEGIN")
+        try:
+            segment = segments.find(connection, id)
+            return segment, [] if segment is None else _devices_of(connection, id)
+        finally:
+            connection.rollback()
+
+
+def _devices_of(connection: Connection, id: int) -> list[tuple[int, int]]:
+    """The devices of a sealed segment, and how many events each has there."""
+    return [(device, events) for device, events in connection.exec_driver_sql(_DEVICES.format(n=id))]
 
 
 def _is_there(connection: Connection, table: str) -> bool:
@@ -241,8 +266,10 @@ def _number(connection: Connection, sql: str) -> int:
 
 
 _OF_A_SEGMENT = re.compile(r"(messages|events|event_index)_(\d+)")
-_FORGOTTEN = (
-    "INSERT INTO marks VALUES ('forgotten_to', ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
+_DEVICES = "SELECT device_id, count(*) FROM event_index_{n} GROUP BY device_id"
+_FORGET = (
+    "INSERT INTO forgotten (device_id, events, received_to) VALUES (?, ?, ?) ON CONFLICT (device_id) DO UPDATE"
+    " SET events = events + excluded.events, received_to = max(received_to, excluded.received_to)"
 )
 _COUNT_OFF = "UPDATE segments SET events = events - ?, rejections = rejections - ?, removed = removed + ? WHERE id = ?"
 _WANTED = "(SELECT value FROM json_each(:ids))"
@@ -250,6 +277,7 @@ _ITS_EVENTS = (
     "json_each(:ids) AS wanted CROSS JOIN events_{n} AS e"
     " ON e.id BETWEEN wanted.value * :per AND wanted.value * :per + :per - 1"
 )
+_DEVICES_OF = f"SELECT e.device_id, count(*) FROM {_ITS_EVENTS} GROUP BY e.device_id"
 _INDEX_OF = (
     "DELETE FROM event_index_{n} WHERE (device_id, observed_at, event_id) IN"
     f" (SELECT e.device_id, e.observed_at, e.id FROM {_ITS_EVENTS} WHERE e.id <= :indexed_to)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,8 +24,8 @@ NAME = "amber.latest"
 SERIES_A_READ = 2_000
 EVENTS_A_READ = 2_000
 
-Newest = tuple[int, int, int, Value, str | None]
-"""A value as it was noted: at, event id, received at, the value, and the detail of its event."""
+Newest = tuple[int, int, int, Mapping[str, Value], str | None]
+"""A value as it was noted, by its event: at, event id, received at, the readings, the detail."""
 
 
 class LatestValue(msgspec.Struct, frozen=True, gc=False):
@@ -66,11 +66,12 @@ class NewestValues(dict[tuple[int, str], Newest]):
             if kind in NOT_OF_THE_DEVICE:
                 continue
             at = believed(observed_at, received_at)
-            for reading, value in readings.items():
+            newest = at, id, received_at, readings, detail
+            for reading in readings:
                 key = device_id, reading
                 known = self.get(key)
                 if known is None or at > known[0] or (at == known[0] and id >= known[1]):
-                    self[key] = at, id, received_at, value, detail
+                    self[key] = newest
 
 
 class Latest:
@@ -149,8 +150,8 @@ class Latest:
     def _put(self, connection: Connection, values: Iterable[tuple[tuple[int, str], Newest]]) -> None:
         of = self._series.of
         rows = sorted(
-            (of(device_id, reading), id, at, received_at, *as_kept(reading, value, detail))
-            for (device_id, reading), (at, id, received_at, value, detail) in values
+            (of(device_id, reading), id, at, received_at, *as_kept(reading, readings[reading], detail))
+            for (device_id, reading), (at, id, received_at, readings, detail) in values
         )
         if rows:
             connection.exec_driver_sql(_PUT, rows)
@@ -172,8 +173,8 @@ def latest(log: OpenLog, filters: Filters) -> Iterator[LatestValue]:
     place = 0 if filters.clock == "observed" else 2
     for (device, reading, unit, _), kept, newer in _series(log, filters):
         if newer is not None and (kept is None or newer[:2] >= (kept[0], kept[1])):
-            at, event_id, received_at, plain, detail = newer
-            value, own, quality = as_kept(reading, plain, detail)
+            at, event_id, received_at, readings, detail = newer
+            value, own, quality = as_kept(reading, readings[reading], detail)
         elif kept is not None:
             at, event_id, received_at, value, own, quality = kept
         else:

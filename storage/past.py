@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,24 @@ PAGE_EVENTS = 500
 
 EARLIEST, LATEST = -(2**63), 2**63 - 1
 """A device's clock may say anything that fits a column."""
+
+
+class Tally(NamedTuple):
+    """So many events, the first of them and the last."""
+
+    events: int
+    first: int | None
+    last: int | None
+
+    def with_(self, other: Tally) -> Tally:
+        ids = [id for id in (self.first, self.last, other.first, other.last) if id is not None]
+        return Tally(self.events + other.events, min(ids, default=None), max(ids, default=None))
+
+
+NO_EVENTS = Tally(0, None, None)
+
+Tallies = dict[tuple[Segment, int, int], Tally]
+"""What was counted of segments as they were, by device and up to a position: a million events take 0.2 s."""
 
 
 class NotedRows:
@@ -97,18 +115,18 @@ class Past:
         segment = self._segment_of(event_id)
         return segment is None or self._rows(_MESSAGE, segment, event_id // EVENTS_PER_MESSAGE).first() is None
 
-    def count(self, up_to: int) -> int:
-        """How many events there are up to a position."""
-        count = sum(event.id <= up_to for segment in self.segments for event in self.behind(segment))
-        return count + sum(int(self._rows(_COUNT, one, self._device_id, up_to).scalar_one()) for one in self.segments)
-
-    def ends(self, up_to: int) -> tuple[Noted, Noted] | None:
-        """The first event and the last up to a position."""
-        ids = [event.id for segment in self.segments for event in self.behind(segment) if event.id <= up_to]
+    def tally(self, up_to: int, known: Tallies) -> Tally:
+        """How many events there are up to a position, the first and the last; looks only at segments not `known`."""
+        total = NO_EVENTS
         for segment in self.segments:
-            ids += [id for id in self._rows(_ENDS, segment, self._device_id, up_to).one() if id is not None]
-        first, last = (self.event(min(ids)), self.event(max(ids))) if ids else (None, None)
-        return None if first is None or last is None else (first, last)
+            ids = [event.id for event in self.behind(segment) if event.id <= up_to]
+            if ids:
+                total = total.with_(Tally(len(ids), ids[0], ids[-1]))
+            key = segment, self._device_id, min(up_to, segment.indexed_to)
+            if key not in known:
+                known[key] = Tally._make(self._rows(_TALLY, segment, self._device_id, up_to).one())
+            total = total.with_(known[key])
+        return total
 
     def _segment_of(self, event_id: int) -> Segment | None:
         """The segment in which an event with this id stands or stood; None where retention has dropped that."""
@@ -136,7 +154,6 @@ _INDEXED_OF_KINDS = (
 _BEHIND = f"{_SELECT} events_{{n}} AS e CROSS JOIN {_MESSAGES} WHERE e.id > ? AND e.device_id = ? ORDER BY e.id"
 _EVENT = f"{_SELECT} events_{{n}} AS e CROSS JOIN {_MESSAGES} WHERE e.id = ? AND e.device_id = ?"
 _MESSAGE = "SELECT 1 FROM messages_{n} WHERE id = ?"
-_COUNT = "SELECT count(*) FROM event_index_{n} WHERE device_id = ? AND event_id <= ?"
-_ENDS = "SELECT min(event_id), max(event_id) FROM event_index_{n} WHERE device_id = ? AND event_id <= ?"
+_TALLY = "SELECT count(*), min(event_id), max(event_id) FROM event_index_{n} WHERE device_id = ? AND event_id <= ?"
 
 decode = msgspec.json.Decoder(dict[str, Value]).decode

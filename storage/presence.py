@@ -14,9 +14,9 @@ from storage.conditions import as_json, devices_picked
 from storage.event import EVENTS_PER_MESSAGE, Value
 from storage.filters import Filters
 from storage.names import Names
-from storage.past import NotedRows, Past
+from storage.past import NotedRows, Past, Tallies
 from storage.snapshot import OpenLog
-from storage.summaries import NOT_OF_THE_DEVICE, Noted
+from storage.summaries import FORGOTTEN, NOT_OF_THE_DEVICE, Noted
 from storage.walk import Walk
 
 if TYPE_CHECKING:
@@ -187,6 +187,8 @@ class Presence:
         self._waiting = Noting(log)
         self._noted = NotedRows(log)
         self._retained = Retained(log)
+        self._tallies: Tallies = {}
+        self._tallied = 0
 
     def note(self, events: Sequence[Noted]) -> None:
         self._waiting.note(events)
@@ -206,30 +208,40 @@ class Presence:
         _put(connection, {id: one.add_to(kept.get(id), position) for id, one in heard.items()})
 
     def correct(self, connection: Connection, device_id: int, hours: Sequence[int], position: int) -> None:
-        """Count the device's events anew, unless retention may have dropped some of them, and look at its newest one.
+        """Count the device's events anew, with those that retention has taken out, and look at its newest one.
 
         Whether it is there is told anew from the hours; from all its events where the one that told it last is lost.
         """
         past = Past(connection, self._noted, device_id)
         row = connection.exec_driver_sql(f"SELECT {FIELDS} FROM presence WHERE device_id = ?", (device_id,)).first()
         known = None if row is None else Known(*row)
-        forgotten_to = connection.exec_driver_sql("SELECT value FROM marks WHERE name = 'forgotten_to'").scalar()
-        dropped = known is not None and forgotten_to is not None and known.first_received_at <= forgotten_to
-        ends = past.ends(position)
-        if ends is None:
-            if known is not None and not dropped:
-                connection.exec_driver_sql("DELETE FROM presence WHERE device_id = ?", (device_id,))
-                self._waiting.away.pop(device_id, None)
+        dropped: int = connection.exec_driver_sql(FORGOTTEN, {"device_id": device_id}).scalar() or 0
+        tally = past.tally(position, self._tallies_of(device_id))
+        first, last = (None if id is None else past.event(id) for id in (tally.first, tally.last))
+        if known is None and first is None:
             return
-        first, last = ends
-        known = known or Known(position)
-        if not dropped:
-            known.events, known.first_received_at = past.count(position), first.received_at
-        known.see_last(last)
+        if not dropped and first is None:
+            connection.exec_driver_sql("DELETE FROM presence WHERE device_id = ?", (device_id,))
+            self._waiting.away.pop(device_id, None)
+            return
+        if first is not None and last is not None:
+            if known is None or not dropped:
+                known = known or Known(position)
+                known.first_received_at = first.received_at
+            known.see_last(last)
+        assert known is not None  # noqa: S101 - else there was a first event
+        known.events = dropped + tally.events
         self._listen(past, known, hours, position)
         _put(connection, {device_id: known})
         if known.online == 0 and known.said_at is not None:
             self._waiting.away[device_id] = known.said_at
+
+    def _tallies_of(self, device_id: int) -> Tallies:
+        """What is remembered of its segments; a device is corrected some hours at a time, and then never again soon."""
+        if self._tallied != device_id:
+            self._tallied = device_id
+            self._tallies.clear()
+        return self._tallies
 
     def _listen(self, past: Past, known: Known, hours: Sequence[int], position: int) -> None:
         if known.said_id is None or self._still_says(past, known):
@@ -246,15 +258,18 @@ class Presence:
             known.hear(word)
         if known.online != 0 or known.said_at is None:
             return
+        if self._first_sign(heard(), known.said_at, position) is not None:  # an earlier one may be in other hours
+            sign = self._first_sign(past.all(), known.said_at, position)
+            if sign is not None:
+                known.hear(sign)
+
+    def _first_sign(self, events: Iterable[Noted], after: int, position: int) -> Word | None:
         signs = sorted(
             (event.id, event.received_at)
-            for event in heard()
-            if known.said_at < event.received_at and event.id <= position and _is_sign(event)
+            for event in events
+            if after < event.received_at and event.id <= position and _is_sign(event)
         )
-        for id, received_at in signs:
-            if not self._retained(id):
-                known.hear((None, received_at, id))
-                return
+        return next(((None, received_at, id) for id, received_at in signs if not self._retained(id)), None)
 
     def _still_says(self, past: Past, known: Known) -> bool:
         assert known.said_id is not None  # noqa: S101 - the caller has looked

@@ -1,14 +1,13 @@
 """Retention: what of the log is to go, by age, by rule and by size. Never drops what a cursor has yet to read.
 
-A pass over the store is a generator of short pieces of work: `Retention` does some of them at each of the keeper's
-steps, `prune` does all. Whole segments go where all that is in them may go; the rest goes message by message.
+A pass over the store is a generator of short pieces of work: `Retention` does one of them at a step of the keeper's,
+`prune` does all. Whole segments go where all that is in them may go; the rest goes message by message.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -17,9 +16,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from storage import engine
+from storage.ages import FOREVER, Ages, RetentionOptions
 from storage.conditions import as_json
 from storage.event import EVENTS_PER_MESSAGE
-from storage.filters import topic_pattern
 from storage.forgetting import (
     EVERYTHING,
     Counts,
@@ -34,26 +33,17 @@ from storage.forgetting import (
     sweep_table,
     thin_rollups,
 )
-from storage.names import REMEMBERED_NAMES, Names
 from storage.segment import Segment
 from storage.snapshot import OpenLog
-from storage.times import iso, parse_duration
+from storage.times import iso
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 logger = logging.getLogger("amber.retention")
 
-DAY_US = 86_400_000_000
-
-FOREVER = 1 << 62
-"""Microseconds that nothing outlives."""
-
 LOOK_S = 60.0
 """From the end of one pass to the next."""
-
-WORK_S = 0.1
-"""The keeper is held up for so long at a time, pauses and all."""
 
 PAUSE_SHARE = 2.0
 """A pause is so many times as long as the work before it: what was written is yet to reach the disk."""
@@ -81,48 +71,6 @@ def now() -> int:
 Now = Callable[[], int]
 
 
-class RetentionRule(msgspec.Struct, frozen=True):
-    """How long events on some topics, of some kind, are kept; None is any topic, any kind, for ever."""
-
-    topic: str | None = None
-    kind: str | None = None
-    max_age_us: int | None = None
-
-
-class RetentionOptions(msgspec.Struct, frozen=True):
-    """What is kept for how long: of the rules the first that takes an event counts, else the general age.
-
-    Ages are of the time of receipt; None is for ever. `max_bytes` bounds the store whatever the rules say.
-    """
-
-    max_age_us: int | None = None
-    max_bytes: int | None = None
-    rules: tuple[RetentionRule, ...] = ()
-    past_consumers: bool = False
-    minutes_age_us: int | None = 400 * DAY_US
-    hours_age_us: int | None = None
-
-    @property
-    def drops(self) -> bool:
-        """Whether anything of the log ever goes."""
-        ages = self.max_age_us, *(rule.max_age_us for rule in self.rules)
-        return self.max_bytes is not None or any(age is not None for age in ages)
-
-
-def age_us(text: str) -> int | None:
-    """Microseconds of `90d`; None for `forever`, and for what is as good as that. Raises ValueError."""
-    seconds = None if text == "forever" else parse_duration(text)
-    if seconds is None and text != "forever":
-        raise ValueError(f"{text!r} is no age: write it as in 90d or 12h, or forever")
-    return None if seconds is None or seconds * 1e6 >= FOREVER else int(seconds * 1e6)
-
-
-def parse_size(text: str) -> int | None:
-    """Bytes of `10GB`, `1.5 TiB`, `500 MB`, each a power of 1024; None where the text is no size."""
-    found = _SIZE.fullmatch(text.strip().lower())
-    return found and min(int(float(found[1]) * 1024 ** _PREFIXES.index(found[2])), FOREVER)
-
-
 class Report(msgspec.Struct):
     """What a pass has taken out, or would; what it would have but for cursors, by their names."""
 
@@ -148,23 +96,19 @@ class Retention:
         self._told: dict[str, float] = {}
 
     def step(self, connection: Connection, log: OpenLog) -> float:
-        """Do some pieces of a pass with pauses between; for how many seconds to leave it alone now."""
-        ends_at = time.monotonic() + WORK_S
+        """Do a piece of a pass; for how many seconds to leave it alone now."""
+        started = time.monotonic()
         if self._work is None:
             self._work = self._pass(connection, log)
-        while True:
-            started = time.monotonic()
-            try:
-                next(self._work)
-            except BaseException as error:
-                self._work = None
-                if isinstance(error, StopIteration):
-                    return LOOK_S
-                raise
-            pause = pause_after(started)
-            if time.monotonic() + pause >= ends_at:
-                return pause
-            time.sleep(pause)
+        try:
+            next(self._work)
+        except StopIteration:
+            self._work = None
+            return LOOK_S
+        except BaseException:
+            self._work = None
+            raise
+        return pause_after(started)
 
     def _pass(self, connection: Connection, log: OpenLog) -> Iterator[None]:
         work = Pass(self._options, log, connection, self._memory, self._now())
@@ -221,46 +165,6 @@ def pause_after(started: float) -> float:
     return max((time.monotonic() - started) * PAUSE_SHARE, SHORTEST_PAUSE_S)
 
 
-class Ages:
-    """How long a message is kept, by its topic and the kinds of its events: as long as any of them is."""
-
-    def __init__(self, log: OpenLog, options: RetentionOptions) -> None:
-        self.general = _age(options.max_age_us)
-        self.longest = max([self.general, *(_age(rule.max_age_us) for rule in options.rules)])
-        ages = {self.general, *(_age(rule.max_age_us) for rule in options.rules)}
-        self.finite = sorted(age for age in ages if age < FOREVER)
-        self.by_kind = any(rule.kind is not None for rule in options.rules)
-        self._rules = [
-            (None if rule.topic is None else topic_pattern(rule.topic), rule.kind, _age(rule.max_age_us))
-            for rule in options.rules
-        ]
-        self._topics = Names(log, "topics", "topic", str)
-        self._words = Names(log, "words", "word", str)
-        self._known: dict[tuple[int, str | None], int] = {}
-
-    def of(self, topic_id: int, kinds: str | None) -> int:
-        """`kinds` are the ids of the kinds of its events, with commas between; None where it has none."""
-        key = topic_id, kinds
-        age = self._known.get(key)
-        if age is None:
-            if len(self._known) >= REMEMBERED_NAMES:
-                self._known.clear()
-            words = [None] if kinds is None else [self._words[int(id)] for id in kinds.split(",")]
-            topic = self._topics[topic_id] if self._rules else ""
-            age = self._known[key] = max(self._of(topic, word) for word in words)
-        return age
-
-    def _of(self, topic: str, kind: str | None) -> int:
-        for pattern, wanted, age in self._rules:
-            if wanted in (None, kind) and (pattern is None or pattern.fullmatch(topic)):
-                return age
-        return self.general
-
-
-def _age(max_age_us: int | None) -> int:
-    return FOREVER if max_age_us is None else max_age_us
-
-
 class Kept(msgspec.Struct):
     """The first message of a segment that is to stay, until `until`; none, where the segment may go."""
 
@@ -272,6 +176,7 @@ class Kept(msgspec.Struct):
 class Swept(msgspec.Struct):
     """Messages up to here that were older than `age` are gone, if they could."""
 
+    rewritten: int
     age: int
     message_id: int
 
@@ -439,8 +344,8 @@ class Pass:
         What may be older is left to later: it may go with the segment, which is less work.
         """
         swept = self._memory.swept.get(segment.id)
-        if swept is None or swept.age != age:
-            swept = self._memory.swept[segment.id] = Swept(age, segment.first_message_id - 1)
+        if swept is None or (swept.rewritten, swept.age) != (segment.rewritten, age):
+            swept = self._memory.swept[segment.id] = Swept(segment.rewritten, age, segment.first_message_id - 1)
         free = free_to(self.holders)
         while swept.message_id < min(last, free):
             rows = self._read(segment, swept.message_id, min(last, free))
@@ -617,8 +522,6 @@ def _size(file: Path) -> int:
         return 0
 
 
-_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s*([kmgt])i?b?")
-_PREFIXES = " kmgt"
 _KINDS = (
     "(SELECT group_concat(DISTINCT e.kind_id) FROM events_{n} AS e"
     f" WHERE e.id BETWEEN m.id * {EVENTS_PER_MESSAGE} AND m.id * {EVENTS_PER_MESSAGE} + {EVENTS_PER_MESSAGE - 1})"

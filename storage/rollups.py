@@ -12,19 +12,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from storage.conditions import Row
-from storage.device_events import Wanted, device_events
+from storage.conditions import Ask, Row
+from storage.device_events import LEAST, Wanted, device_events
 from storage.event import Value
 from storage.snapshot import OpenLog
-from storage.summaries import HOUR_US, MINUTE_US, NOT_OF_THE_DEVICE, Noted, SeriesIds, said
+from storage.summaries import FORGOTTEN, HOUR_US, MINUTE_US, NOT_OF_THE_DEVICE, Noted, SeriesIds, said
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 CURSOR = "amber.rollups"
-
-FORGOTTEN_TO = "SELECT value FROM marks WHERE name = 'forgotten_to'"
-"""Retention may have dropped events of the hours that begin before it."""
 
 LARGEST = 1e288
 """As many of these as an id can count have a sum that is still a number."""
@@ -87,14 +84,14 @@ class Rollups:
         """What retention may have dropped events of is left as it is: it would lose their part."""
         from storage import segments
 
-        forgotten_to = connection.exec_driver_sql(FORGOTTEN_TO).scalar()
         present = segments.present(connection)
 
         def ask(sql: str, values: Mapping[str, object]) -> list[Row]:
             return [tuple(row) for row in connection.exec_driver_sql(sql, dict(values))]
 
+        kept_from = first_whole_hour(ask, device_id)
         for hour in hours:
-            if forgotten_to is not None and hour * HOUR_US < forgotten_to:
+            if hour < kept_from:
                 continue
             sums = Sums(self._series)
             wanted = Wanted(device_id, hour * HOUR_US, (hour + 1) * HOUR_US, 0, position)
@@ -179,6 +176,12 @@ class Sums:
             for series_id in sorted(totals):
                 self.rows -= 1
                 yield _row(hour, series_id, position, totals[series_id])
+
+
+def first_whole_hour(ask: Ask, device_id: int) -> int:
+    """The first hour of which retention has dropped nothing of a device: what it observed it had observed before."""
+    forgotten = ask(FORGOTTEN, {"device_id": device_id})
+    return forgotten[0][1] // HOUR_US + 1 if forgotten else LEAST
 
 
 def sound(readings: Mapping[str, Value], detail: str) -> Mapping[str, Value]:

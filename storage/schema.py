@@ -167,6 +167,16 @@ corrections = Table(
     sqlite_with_rowid=False,
 )
 
+# What retention has taken out of each device's events, and when the last of it was received: what is summed up of it
+# cannot be summed up anew.
+forgotten = Table(
+    "forgotten",
+    catalog,
+    Column("device_id", Integer, primary_key=True),
+    Column("events", Integer, nullable=False),
+    Column("received_to", Integer, nullable=False),
+)
+
 
 @cache
 def messages(segment: int) -> Table:

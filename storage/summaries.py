@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MINUTE_US = 60_000_000
 HOUR_US = 3_600_000_000
 
+FORGOTTEN = "SELECT events, received_to FROM forgotten WHERE device_id = :device_id"
+"""How many events of a device retention has taken out, and until when at most they were received and observed."""
+
 NOT_OF_THE_DEVICE = frozenset({"command", "discovery"})
 """Kinds of events whose readings are not how the device is: what it was told to be, and what it might have."""
 

@@ -43,4 +43,8 @@ _STATEMENTS = (
         "CREATE TABLE corrections (device_id INTEGER NOT NULL, hour INTEGER NOT NULL, PRIMARY KEY (device_id, hour))"
         " WITHOUT ROWID"
     ),
+    (
+        "CREATE TABLE forgotten (device_id INTEGER NOT NULL PRIMARY KEY, events INTEGER NOT NULL,"
+        " received_to INTEGER NOT NULL)"
+    ),
 )

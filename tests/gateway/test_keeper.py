@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -65,14 +66,39 @@ async def test_a_keeper_ends_when_its_gateway_is_killed(store: Path) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_a_store_that_cannot_be_kept_is_tried_again_with_longer_pauses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_a_keeper_that_always_ends_is_started_again_with_longer_pauses(
+    store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(keeper, "FIRST_PAUSE_S", 0.01)
-    task = asyncio.create_task(keep(Task(str(tmp_path / "none.db"))))
-    while sum("ended with status 1" in line for line in caplog.messages) < 3:
+    monkeypatch.setattr(keeper, "ROOT", store.parent)  # there is no keeper to be found
+    task = asyncio.create_task(keep(Task(str(store))))
+    while len(caplog.messages) < 3:
         await asyncio.sleep(0.02)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-    assert keeper_of(tmp_path / "none.db") is None
+    assert all("ended with status 1" in line for line in caplog.messages)
+    assert keeper_of(store) is None
+
+
+def test_a_trouble_with_the_store_is_told_once_and_when_it_is_over_the_keeper_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(keeper, "TROUBLE_PAUSE_S", 0.001)
+    path, tries = tmp_path / "amber.db", list[float | None]()
+
+    class Waits(threading.Event):
+        """Makes the store after some tries."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            tries.append(timeout)
+            if len(tries) == 20:
+                Store(path, StoreOptions(free_floor_bytes=0)).close()
+            if keeper_of(path) is not None:
+                self.set()
+            return super().wait(timeout)
+
+    keeper.persist(Task(str(path)), Waits())
+    assert [line for line in caplog.messages if "there is no store" in line] == caplog.messages
+    assert len(caplog.messages) == 1
+    assert len(tries) > 20

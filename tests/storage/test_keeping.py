@@ -204,9 +204,26 @@ class Dusting:
 def test_chores_are_done_when_they_want_to_be(new_history: History) -> None:
     chore = Dusting()
     with Keeper(new_history.path, [], [chore]) as keeper:
+        while chore.done < 3:
+            keeper.step()
         for _ in range(10):
             keeper.step()
     assert chore.done == 3
+
+
+def test_without_room_nothing_is_summed_up_but_chores_are_done_until_there_is_room_again(
+    new_history: History, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    new_history.append(entries(Random(7), 60))
+    chore, floor = Dusting(), 1 << 60
+    with Keeper(new_history.path, [Tally], [chore], free_floor_bytes=floor) as keeper:
+        while chore.done < 3:
+            assert not keeper.step()
+        assert counted(new_history) == {}
+        assert len([line for line in caplog.messages if "must stay free" in line]) == 1
+        monkeypatch.setattr(keeper, "_free_floor_bytes", 0)
+        keeper.catch_up()
+    assert counted(new_history) == expected(new_history)
 
 
 def test_series_are_found_when_they_come(new_history: History) -> None:

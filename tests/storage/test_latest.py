@@ -267,7 +267,11 @@ def drop_first_segment(store: object) -> None:
     with store._transaction():  # type: ignore[attr-defined]
         run = store.connection.exec_driver_sql  # type: ignore[attr-defined]
         (number,) = run("SELECT min(id) FROM segments").one()
-        run("INSERT INTO marks VALUES ('forgotten_to', (SELECT received_to FROM segments WHERE id = ?))", (number,))
+        run(
+            "INSERT INTO forgotten SELECT device_id, count(*), (SELECT received_to FROM segments WHERE id = ?)"
+            f" FROM event_index_{number} GROUP BY device_id",
+            (number,),
+        )
         run("DELETE FROM segments WHERE id = ?", (number,))
         for view in ("events", "messages"):
             run(f"DROP VIEW {view}")

@@ -19,6 +19,7 @@ from storage.event import EVENTS_PER_MESSAGE, Entry, Event, Rejection, StoredEve
 from storage.history import Filters, Reader
 from storage.store import Store, StoreOptions
 from tests.storage.histories import NOON, ROOT, History, check, entries, message
+from tests.storage.lives import keep, newest_values, truths
 from tests.storage.test_append import rows
 
 NO_FLOOR = StoreOptions(free_floor_bytes=0)
@@ -183,6 +184,28 @@ def test_a_store_of_schema_1_holds_all_that_it_held(path: Path, tmp_path: Path) 
         assert old.status().rejections == new.status().rejections
     assert rows(path, "SELECT count(*), max(id) FROM events") == [(len(now.events), now.position)]
     check(path)
+
+
+def test_what_is_summed_up_of_an_old_store_is_what_its_events_say_before_the_keeper_comes_and_after(
+    path: Path, tmp_path: Path
+) -> None:
+    first, now = fill(path, tmp_path)
+    first.close()
+    now.writer.stop()
+    store = Store(path, NO_FLOOR)
+    for _ in range(2):
+        with Reader(path) as reader:
+            events = list(chain(*reader.pages()))
+            newest = {
+                (one.device, one.reading): (one.event_id, one.at, one.value, one.quality) for one in reader.latest()
+            }
+            counts = {one.device: (one.events, one.last_position) for one in reader.devices()}
+        assert newest == newest_values(events)
+        assert counts == {device: (truth.events, truth.last_position) for device, truth in truths(events).items()}
+        keep(path)
+        store.replace([(id, []) for id in range(1, 400, 5)])  # one page of the keeper's is not the whole store
+        keep(path)
+    store.close()
 
 
 def test_a_cursor_of_what_retention_has_dropped_begins_with_what_is_left(path: Path, tmp_path: Path) -> None:

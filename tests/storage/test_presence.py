@@ -208,6 +208,20 @@ def test_after_an_exchange_a_device_may_still_come_back(new_history: History) ->
     assert pump(new_history, said(2, value(2))).online is True
 
 
+def test_the_first_sign_of_life_counts_in_whatever_order_its_hours_are_corrected(
+    new_history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.keeping.CORRECTED_HOURS", 1)
+    away = measured("pump", 1, {}, kind="death")
+    new_history.append([said(1, away), said(2), said(3), said(4, value(4, "lamp"))])
+    keep(new_history.path)
+    new_history.replace([(2, [value(2 + 7_200)]), (3, [value(3)])])
+    keep(new_history.path)
+    with Reader(new_history.path) as reader:
+        found = {one.device: one for one in reader.devices()}["pump"]
+    assert (found.online, found.online_since) == (True, NOON + 2 * SECOND)
+
+
 def test_what_retention_has_dropped_stays_counted(tmp_path: Path) -> None:
     with History(tmp_path / "amber.db", segment_events=5) as history:
         for n in range(1, 41):
@@ -218,7 +232,7 @@ def test_what_retention_has_dropped_stays_counted(tmp_path: Path) -> None:
         history.replace([(40, Rejection("no")), (41, Rejection("no"))])
         keep(history.path)
         found = pump(history)
-        assert (found.events, found.first_received_at) == (40, NOON + SECOND)
+        assert (found.events, found.first_received_at) == (39, NOON + SECOND)
         assert (found.last_position, found.online) == (390_000, True)
         with Reader(history.path) as reader:
             assert [one.device for one in reader.devices()] == ["pump"]

@@ -18,12 +18,14 @@ from sqlalchemy import Connection
 
 from storage import buckets as answering
 from storage import device_events
+from storage.ages import RetentionOptions, RetentionRule
 from storage.buckets import Bucket, NoSuchSeries, TooManyBuckets
 from storage.engine import sqlite
 from storage.event import Detail, Entry, Event, Outcome, Quality, Rejection, Value
 from storage.history import Reader
 from storage.keeping import Keeper
 from storage.rereading import Rewriter
+from storage.retention import prune
 from storage.rollups import Rollups
 from storage.snapshot import OpenLog
 from storage.store import StoreOptions
@@ -257,9 +259,26 @@ def test_an_hour_that_retention_has_reached_is_not_made_anew(ended: History) -> 
         assert [(bucket.start, bucket.count) for bucket in reader.buckets("a", "t", **ask)] == [(NOON, 60)]
 
 
+def test_what_retention_takes_of_one_device_does_not_keep_others_from_being_made_anew(new_history: History) -> None:
+    def said(n: int, topic: str, device: str) -> Entry:
+        return message(topic, received_at=NOON + n), [Event(device, "measurement", "json", NOON + n, {"t": 1.0})]
+
+    new_history.append([said(n, "debug", "noisy") if n % 2 else said(n, "a", "a") for n in range(40)])
+    with Keeper(new_history.path, [Rollups]) as keeper:
+        keeper.catch_up()
+        rules = (RetentionRule("debug", None, 1),)
+        prune(new_history.path, RetentionOptions(rules=rules), now=lambda: NOON + DAY)
+        exchange(new_history, [(n, []) for n in range(1, 11)])
+        keeper.catch_up()
+    ask = {"since": NOON, "until": NOON + 1, "every_us": HOUR}
+    with Reader(new_history.path) as reader:
+        assert [bucket.count for bucket in reader.buckets("a", "t", **ask)] == [15]
+        assert [bucket.count for bucket in reader.buckets("noisy", "t", **ask)] == [20]
+
+
 def forget_to(path: Path, at: int) -> None:
     connection = sqlite.connect(path)
-    connection.execute("INSERT INTO marks VALUES ('forgotten_to', ?)", (at,))
+    connection.execute("INSERT INTO forgotten SELECT id, 1, ? FROM devices", (at,))
     connection.commit()
     connection.close()
 
