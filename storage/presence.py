@@ -150,7 +150,7 @@ class Noting(dict[int, Heard]):
         device_id = event.device_id
         online = told(event.kind, event.readings)
         if online is not None:
-            at = believed(event.observed_at, event.received_at)
+            at = said_at(event, self._retained, online=online)
             if not online:
                 self.away[device_id] = max(at, self.away.get(device_id, at))
             return online, at, event.id
@@ -175,6 +175,17 @@ class Retained:
                 return False
             sql = f"SELECT retain FROM messages_{segment.id} WHERE id = :id"
             return any(retain for (retain,) in self._log.rows(sql, {"id": event_id // EVENTS_PER_MESSAGE}))
+
+
+def said_at(event: Noted, retained: Retained, *, online: bool) -> int:
+    """As of when a word on a device's presence counts: as old as it says, but for a will.
+
+    A will bears the time at which its connection began, and so would stand before the word that the device is there:
+    what says offline counts as of its arrival, unless the broker had kept it.
+    """
+    if online or retained(event.id):
+        return believed(event.observed_at, event.received_at)
+    return event.received_at
 
 
 class Presence:
@@ -250,7 +261,7 @@ class Presence:
             known.online = known.online_at = known.said_at = known.said_id = None
             heard = past.all
         words = [
-            (online, believed(event.observed_at, event.received_at), event.id)
+            (online, said_at(event, self._retained, online=online), event.id)
             for event in heard(TELLING_KINDS)
             if event.id <= position and (online := told(event.kind, event.readings)) is not None
         ]
@@ -279,7 +290,7 @@ class Presence:
         online = told(event.kind, event.readings)
         if online is None:
             return known.online == 1 and _is_sign(event) and event.received_at == known.said_at
-        return online == known.online and believed(event.observed_at, event.received_at) == known.said_at
+        return online == known.online and said_at(event, self._retained, online=online) == known.said_at
 
 
 def _is_sign(event: Noted) -> bool:

@@ -118,7 +118,8 @@ def truths(events: Iterable[StoredEvent]) -> dict[str, Truth]:
         last = said_last.get(event.device, (-(2**63), 0))
         word = told(event.kind, msgspec.json.decode(event.readings))
         if word is not None:
-            told_at, counts = at(event), (at(event), event.id) > last
+            told_at = at(event) if word or event.retain else event.received_at  # a will is older than what it says
+            counts = (told_at, event.id) > last
         else:
             sign = online is False and event.kind != "command" and not event.retain
             word, told_at, counts = True, event.received_at, sign and event.received_at > last[0]

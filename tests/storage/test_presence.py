@@ -121,7 +121,9 @@ def test_a_device_is_counted_with_its_first_and_its_newest_event(new_history: Hi
         ([said(1, word(1, "offline")), said(2, value(2), retain=True), said(3, value(3))], True, 3),
         ([said(1, word(1, "offline")), said(2, measured("pump", 2, {"t": 1}, kind="command"))], False, 1),
         # By the time that a word speaks of.
-        ([said(5, word(5, "online")), said(6, word(3, "offline"))], True, 5),
+        ([said(5, word(5, "online")), said(6, word(3, "offline"), retain=True)], True, 5),
+        # A will bears the time of its connection's beginning.
+        ([said(5, word(5, "online")), said(6, word(3, "offline"))], False, 6),
         ([said(5, word(5, "offline")), said(6, word(3, "online"))], False, 5),
         # The will is delivered again: it is as good as new.
         ([said(1, word(1, "offline")), said(2, value(2)), said(3, word(3, "offline"), retain=True)], False, 3),
