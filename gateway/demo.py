@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import msgspec
 from devices.broker import BrokerError, Mosquitto
 from devices.ledger import accounts
 from gateway.demo_screen import Screen
+from storage.engine import Lock
 from storage.errors import AmberError
 from storage.filters import Filters
 from storage.history import Reader
@@ -28,8 +28,15 @@ from storage.replay import replay
 
 START_WITHIN_S, SETTLE_WITHIN_S, STOP_WITHIN_S = 20.0, 15.0, 15.0
 REPLAYED_S, REPLAY_SPEED = 10.0, 10.0
-PARTS = ("amber.db", "amber.db-wal", "amber.db-shm", "amber.db.lock", "ledger.jsonl", "gateway.log", "devices.log")
-"""What a demo leaves in its folder, beside the broker's own folder, and what the next one may delete."""
+MARK = ".amber-demo"
+"""The file that tells a demo's folder from any other."""
+
+PARTS = (
+    *("amber.db", "amber.db-wal", "amber.db-shm", "amber.db.lock", "amber.db.keeper"),
+    *("ledger.jsonl", "gateway.log", "devices.log"),
+    *("broker/mosquitto.conf", "broker/mosquitto.log", "broker/mosquitto.db", "broker/mosquitto.db.new"),
+)
+"""What a demo leaves in its folder, and all that the next one deletes there."""
 
 TELEMETRY = Filters(topics=("devices/+/telemetry",))
 
@@ -59,7 +66,7 @@ class Demo:
 
     def run(self) -> int:
         """The exit status: 1 if an event was lost or repeated."""
-        self._empty_folder()
+        make_ready(self._folder)
         print(f"Starting a broker, the gateway and {self._devices} devices for {self._seconds:g} s …", flush=True)
         try:
             with Mosquitto(self._folder / "broker") as broker, self._gateway(broker.url) as gateway:
@@ -79,13 +86,6 @@ class Demo:
         print(f"  ./run status --store {store}")
         print(count)
         return 1 if count.lost or count.repeated else 0
-
-    def _empty_folder(self) -> None:
-        """Only of what a demo wrote: the folder may be anyone's."""
-        shutil.rmtree(self._folder / "broker", ignore_errors=True)
-        for part in PARTS:
-            (self._folder / part).unlink(missing_ok=True)
-        self._folder.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
     def _gateway(self, url: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -156,6 +156,21 @@ class Demo:
                 distinct |= {(event.device, event.seq) for event in page}
             rejected = reader.status().rejections
         return Count(len(sent), len(acked), stored, len(acked - distinct), stored - len(distinct), rejected)
+
+
+def make_ready(folder: Path) -> None:
+    """A folder without what an earlier demo left. Raises AmberError where it is in use, or anyone else's."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark = folder / MARK
+        if any(folder.iterdir()) and not mark.is_file():
+            raise AmberError(f"{folder} is not empty, and no demo made it: name a new one with --folder")
+        mark.write_text("Made by amber demo. The next one in this folder replaces its store and its logs.\n", "utf-8")
+        Lock(folder / "amber.db").release()
+        for part in PARTS:
+            (folder / part).unlink(missing_ok=True)
+    except OSError as error:
+        raise AmberError(f"cannot use {error.filename or folder}: {error.strerror}") from error
 
 
 async def _play(store: Path, filters: Filters) -> None:

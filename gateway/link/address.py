@@ -40,15 +40,15 @@ def parse_address(url: str) -> Address:
         host = parts.hostname or ""
         host.encode("idna")
     except ValueError as error:  # UnicodeError, from a host name that cannot be one, is a ValueError
-        raise LinkError(f"broker_url {_shown(url)!r} is not an address ({error}): write mqtt://host:1883") from None
+        raise LinkError(f"broker {_shown(url)!r} is not an address ({error}): write mqtt://host:1883") from None
     if parts.scheme in ("ws", "wss"):
-        raise LinkError(f"broker_url {_shown(url)!r}: this link has no WebSocket; use mqtt:// or mqtts://")
+        raise LinkError(f"broker {_shown(url)!r}: this link has no WebSocket; use mqtt:// or mqtts://")
     if parts.scheme not in PORTS:
-        raise LinkError(f"broker_url {_shown(url)!r} must begin with mqtt:// or, for TLS, mqtts://")
+        raise LinkError(f"broker {_shown(url)!r} must begin with mqtt:// or, for TLS, mqtts://")
     if not host or port == 0:
-        raise LinkError(f"broker_url {_shown(url)!r} must name a host, and a port above 0: write mqtt://host:1883")
+        raise LinkError(f"broker {_shown(url)!r} must name a host, and a port above 0: write mqtt://host:1883")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise LinkError(f"broker_url {_shown(url)!r} must end after host and port: write mqtt://host:1883")
+        raise LinkError(f"broker {_shown(url)!r} must end after host and port: write mqtt://host:1883")
     return Address(parts.scheme, host, port or PORTS[parts.scheme], _decoded(parts.username), _decoded(parts.password))
 
 

@@ -42,9 +42,9 @@ class LinkOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         address = self.address
         if address.username is not None and self.username is not None:
-            raise LinkError("username is set twice, in broker_url and by itself: remove one")
+            raise LinkError("username is set twice, in broker and by itself: remove one")
         if (self.ca_file or self.cert_file or self.key_file) and not address.tls:
-            raise LinkError(f"ca_file, cert_file and key_file need TLS, but broker_url is {address}: write mqtts://")
+            raise LinkError(f"ca_file, cert_file and key_file need TLS, but broker is {address}: write mqtts://")
         if self.key_file and not self.cert_file:
             raise LinkError("key_file is set without cert_file: set both, or neither")
         _check_text("client_id", self.client_id)

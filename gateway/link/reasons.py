@@ -35,8 +35,8 @@ _WHY = {  # MQTT 5.0, sections 2.4, 3.2.2.2, 3.9.3 and 3.14.2.1
     153: "because a payload is not of the announced format: look at the broker's log",
     154: "because it keeps no retained messages",
     155: "because it does not support the QoS: subscribe at a lower one, as in FILTER:1",
-    156: "because another server should be used for now: change broker_url",
-    157: "because it has moved for good: change broker_url",
+    156: "because another server should be used for now: change the broker's address",
+    157: "because it has moved for good: change the broker's address",
     158: "because it has no shared subscriptions: write the filter without $share/GROUP/",
     159: "because connections come too fast: wait, or raise its connection rate",
     160: "because it allows no longer connections: raise its limit",
@@ -87,13 +87,13 @@ def closed_again_and_again(address: Address, client_id: str) -> str:
 
 def not_answered(address: Address, within_s: float) -> str:
     """Neither connection nor CONNACK in time."""
-    return f"{address} did not answer within {within_s:g} s: check broker_url, the network and any firewall"
+    return f"{address} did not answer within {within_s:g} s: check the broker's address, the network and any firewall"
 
 
 def not_mqtt(address: Address) -> str:
     """The connection closed, or something else came, before a CONNACK."""
     return (
-        f"{address} did not answer CONNECT as an MQTT 5 broker does: check that broker_url names an MQTT port "
+        f"{address} did not answer CONNECT as an MQTT 5 broker does: check that its address names an MQTT port "
         "(mqtts:// if it speaks TLS) and that the broker speaks MQTT 5"
     )
 
@@ -129,7 +129,7 @@ def unreachable(address: Address, error: OSError) -> str:
     match error:
         case ssl.SSLCertVerificationError():
             detail = _detail(error, "verify_message")
-            why = f"its certificate was not accepted ({detail}): check ca_file and the host in broker_url"
+            why = f"its certificate was not accepted ({detail}): check ca_file and the host in the broker's address"
         case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE"):
             why = "it does not speak TLS there: write mqtt://, or the port of its TLS listener"
         case ssl.SSLError(reason=str(reason)) if "ALERT" in reason:
@@ -137,16 +137,16 @@ def unreachable(address: Address, error: OSError) -> str:
         case ssl.SSLError():
             why = f"TLS failed ({_detail(error, 'reason')}): check ca_file, cert_file and key_file"
         case socket.gaierror():
-            why = f"the host name is unknown ({error.strerror}): check broker_url"
+            why = f"the host name is unknown ({error.strerror}): check the broker's address"
         case OSError(filename=str(name)):
             why = f"{name} cannot be read ({error.strerror}): check ca_file, cert_file and key_file"
         case ConnectionRefusedError():
-            why = "nothing listens there: start the broker, or check broker_url"
+            why = "nothing listens there: start the broker, or check the broker's address"
         case ConnectionResetError() | BrokenPipeError():
             other = "speaks no TLS, write mqtt://" if address.tls else "speaks TLS, write mqtts://"
             why = f"the connection was reset; if that port {other}, else look at the broker's log and the network"
         case _:
-            why = f"{error.strerror or error}: check broker_url, the broker and the network"
+            why = f"{error.strerror or error}: check the broker's address, the broker and the network"
     return f"{address} cannot be reached: {why}"
 
 

@@ -29,26 +29,55 @@ class Mosquitto(msgspec.Struct, frozen=True, rename="kebab"):
 TIMES = ("received_at", "tst", "timestamp", "time", "ts")
 
 
-def json_message(text: bytes, options: Options) -> Message:
-    """Raises ValueError and its like."""
-    try:
-        line = decode_object(text if is_utf8(text) else repaired(text))
-    except msgspec.ValidationError:  # JSON, but no object
-        if options.topic is None:
-            raise
-        line = {}
-    has_payload = "payload" in line or "payload_b64" in line or "topic" in line
-    topic = options.topic if "topic" not in line else decoded(line, "topic", str)
-    if topic is None:
-        raise ValueError("has no topic: give --topic for those")
-    return Message(
-        checked_topic(topic),
-        payload_of(line) if has_payload else text,
-        checked_qos(decoded(line, "qos", int) if "qos" in line else 0),
-        bool(decoded(line, "retain", bool | int)) if "retain" in line else False,
-        received_at(line, options.time_field),
-        properties=properties_of(line),
-    )
+class JsonMessages:
+    """Reads line after line; the earlier ones tell whether %j or %J wrote what may be of either."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._parsed = False
+        """Whether the newest line that tells is one of %J, which writes a payload as the JSON that it is."""
+
+    def message(self, text: bytes) -> Message:
+        """Raises ValueError and its like."""
+        options = self._options
+        try:
+            line = decode_object(text if is_utf8(text) else repaired(text))
+        except msgspec.ValidationError:  # JSON, but no object
+            if options.topic is None:
+                raise
+            line = {}
+        has_payload = "payload" in line or "payload_b64" in line or "topic" in line
+        topic = options.topic if "topic" not in line else decoded(line, "topic", str)
+        if topic is None:
+            raise ValueError("has no topic: give --topic for those")
+        return Message(
+            checked_topic(topic),
+            self._payload(line) if has_payload else text,
+            checked_qos(decoded(line, "qos", int) if "qos" in line else 0),
+            bool(decoded(line, "retain", bool | int)) if "retain" in line else False,
+            received_at(line, options.time_field),
+            properties=properties_of(line),
+        )
+
+    def _payload(self, line: Mapping[str, msgspec.Raw]) -> bytes:
+        """What stands as text, in base64 or hex, or else as JSON: of that each byte is kept, as a number says more so.
+
+        Raises ValueError where it is shorter than it was.
+        """
+        size = decoded(line, "payloadlen", int) if "payloadlen" in line else None
+        raw = bytes(line.get("payload", b"null"))
+        binary = binary_of(line)
+        if binary is not None or (raw == b"null" and (not size or "payload" not in line)):
+            return whole(binary or b"", size)
+        if not raw.startswith(b'"'):
+            self._parsed = self._parsed or size is not None
+            return raw  # %J writes JSON anew, in another length
+        text: bytes = decoded(line, "payload", str).encode()
+        # "payloadlen":3,"payload":"a" is what %J writes of "a" with its quotes, and %j of a, a zero byte and another.
+        if self._parsed and size == len(raw):
+            return raw
+        self._parsed = self._parsed and size != len(text)
+        return whole(text, size)
 
 
 decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -68,12 +97,7 @@ def repaired(text: bytes) -> bytes:
     if not isinstance(payload, str):
         raise ValueError("is no UTF-8")  # noqa: TRY004
     content = payload.encode("utf-8", "surrogateescape")
-    if found.pop("payloadlen", len(content)) != len(content):
-        raise ValueError(CUT)
     return json.dumps({**found, "payload_b64": base64.b64encode(content).decode()}).encode()
-
-
-CUT = "its payload is not as long as it was (%j and %J cannot carry every payload)"
 
 
 def decoded(line: Mapping[str, msgspec.Raw], key: str, type: Any) -> Any:  # noqa: A002
@@ -83,25 +107,29 @@ def decoded(line: Mapping[str, msgspec.Raw], key: str, type: Any) -> Any:  # noq
         raise ValueError(f"{key}: {fault}") from None
 
 
-def payload_of(line: Mapping[str, msgspec.Raw]) -> bytes:
-    """What stands as text, in base64, or else as JSON: of that each byte is kept, since a number says more as text."""
+def binary_of(line: Mapping[str, msgspec.Raw]) -> bytes | None:
+    """A payload in base64 or hex; None where there is none."""
     if "payload_b64" in line:
         try:
             return base64.b64decode(decoded(line, "payload_b64", str), validate=True)
         except binascii.Error as fault:
             raise ValueError(f"payload_b64: {fault}") from None
-    raw = bytes(line.get("payload", b'""'))
-    size = decoded(line, "payloadlen", int) if "payloadlen" in line else None
-    if raw == b"null" and not size:
-        return b""
-    if not raw.startswith(b'"'):
-        return raw
-    text: bytes = decoded(line, "payload", str).encode()
-    if size is None or size == len(text):
-        return text
-    if size == len(raw):  # %J, of a payload that is a JSON text itself
-        return raw
-    raise ValueError(CUT)
+    if "payload_hex" in line and "payload" not in line:
+        try:
+            return binascii.unhexlify(decoded(line, "payload_hex", str))
+        except ValueError as fault:
+            raise ValueError(f"payload_hex: {fault}") from None
+    return None
+
+
+def whole(payload: bytes, size: int | None) -> bytes:
+    """The payload, if it is as long as it was. Raises ValueError."""
+    if size is not None and size != len(payload):
+        raise ValueError(
+            f"its payload had {size} bytes and has {len(payload)}: mosquitto_sub cuts it at a zero byte; record it "
+            'with -F and %x, as "payload_hex":"%x"'
+        )
+    return payload
 
 
 def received_at(line: Mapping[str, msgspec.Raw], time_field: str | None) -> int:

@@ -16,14 +16,17 @@ def mosquitto_message(text: bytes, *, timed: bool) -> Message:
     if timed:
         found = leading_time(text)
         if found is None:
-            raise ValueError("does not begin with a time as the first lines do (a payload with a line break?)")
+            raise ValueError(f"does not begin with a time as the first lines do: {BROKEN}")
         at, text = found
     topic, space, payload = text.partition(b" ")
     if not space:
-        raise ValueError("is no topic with a payload behind a space (a payload with a line break?)")
+        raise ValueError(f"is no topic with a payload behind a space: {BROKEN}")
     if payload == b"(null)" and not timed:  # what -v writes for an empty one
         payload = b""
     return plain_message(checked_topic(topic.decode()), payload, now() if at is None else at)
+
+
+BROKEN = "if it goes on with a payload that had a line break, the message before it is cut"
 
 
 def plain_message(topic: str, payload: bytes, at: int) -> Message:

@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.recordings import csv, exports, parquet
 from gateway.recordings.lines import Line, Lines, each, numbered_lines
-from gateway.recordings.messages import decode_object, json_message
+from gateway.recordings.messages import JsonMessages, decode_object
 from gateway.recordings.mosquitto import is_spoken, leading_time, mosquitto_message, plain_message
 from gateway.recordings.packing import Unpacked, beginning, packing_of
 from gateway.recordings.record import Found, Options, Unfit, now
@@ -52,12 +52,20 @@ def read_lines(lines: Lines, sample: list[Line], options: Options) -> Found:
     if kind == "events":
         return exports.events(lines, options.message_bytes)
     if kind == "messages":
-        return each(lines, lambda text: json_message(text, options))
+        return each(lines, JsonMessages(options).message)
     if options.topic is not None:
         topic = options.topic
         return each(lines, lambda text: plain_message(topic, text, now()))
-    timed = 2 * sum(leading_time(text) is not None for text in texts) > len(texts)
+    timed = are_timed(texts)
     return each(lines, lambda text: mosquitto_message(text, timed=timed))
+
+
+def are_timed(sample: list[bytes]) -> bool:
+    """Whether messages begin with a time: most lines do, or the first, where payloads have line breaks."""
+    first = leading_time(sample[0]) if sample else None
+    if first is not None and is_spoken(first[1]):
+        return True
+    return 2 * sum(leading_time(text) is not None for text in sample) > len(sample)
 
 
 def recognized(sample: list[bytes], options: Options) -> str:

@@ -302,6 +302,52 @@ def test_what_was_cut_is_told_and_the_rest_is_kept(tmp_path: Path, capsys: Any) 
     assert [f"line {number}: " in told for number in (1, 2, 3, 4, 5, 6)] == [False, True, True, False, True, False]
 
 
+def test_a_payload_cut_at_a_zero_byte_is_told_and_never_stored(tmp_path: Path, capsys: Any) -> None:
+    """%j writes a, a zero byte and b as %J writes an a within quotes: the lines before tell which it was."""
+    lines = (
+        b'{"topic":"a","payloadlen":3,"payload":"a"}',
+        b'{"topic":"a","payloadlen":2,"payload":""}',
+        b'{"topic":"a","payloadlen":2}',
+        b'{"topic":"J","payloadlen":13,"payload":{"t":1.5}}',
+        b'{"topic":"J","payloadlen":3,"payload":"a"}',
+        b'{"topic":"j","payloadlen":1,"payload":"a"}',
+        b'{"topic":"a","payloadlen":3,"payload":"a"}',
+    )
+    bring_in(tmp_path / "amber.db", write(tmp_path / "a.jsonl", *lines))
+    found = [(message.topic, message.payload) for message in messages(tmp_path / "amber.db")]
+    assert found == [("J", b'{"t":1.5}'), ("J", b'"a"'), ("j", b"a")]
+    told = capsys.readouterr().err
+    assert "4 that could not be read" in told
+    assert all(f"line {number}: its payload had" in told for number in (1, 2, 3, 7))
+    assert "with -F and %x" in told
+
+
+def test_a_payload_in_hex_is_what_it_was(tmp_path: Path, capsys: Any) -> None:
+    file = write(
+        tmp_path / "a.jsonl",
+        b'{"topic":"a","time":"1795366813.770278239","qos":1,"retain":0,"payload_hex":"610062"}',
+        b'{"topic":"a","payload_hex":""}',
+        b'{"topic":"a","payload_hex":"6x"}',
+    )
+    bring_in(tmp_path / "amber.db", file)
+    found = messages(tmp_path / "amber.db")
+    assert [message.payload for message in found] == [b"a\0b", b""]
+    assert found[0].received_at == 1_795_366_813_770_278
+    assert "line 3: payload_hex: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lead", [b"", b"1795366813.770278239 "])
+def test_of_a_payload_with_a_line_break_it_is_told_that_the_message_before_is_cut(
+    tmp_path: Path, capsys: Any, lead: bytes
+) -> None:
+    file = write(tmp_path / "a.txt", lead + b"a/b two", b"lines", b"}", lead + b"a/b 3")
+    bring_in(tmp_path / "amber.db", file)
+    assert [message.topic for message in messages(tmp_path / "amber.db")] == ["a/b"] * 2
+    told = capsys.readouterr().err
+    assert "2 that could not be read" in told
+    assert told.count("that had a line break, the message before it is cut") == 2
+
+
 @pytest.mark.parametrize("lead", [b"", b"1795366813.770278239 ", b"2026-11-22T17:00:13+0000 "])
 def test_lines_of_topic_and_payload_are_messages(tmp_path: Path, lead: bytes) -> None:
     empty = b"a/empty " if lead else b"a/empty (null)"

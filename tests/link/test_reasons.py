@@ -41,8 +41,11 @@ def test_an_unknown_code_says_where_to_look_it_up(code: int) -> None:
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "the host name is unknown"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "nothing listens there: start the broker"),
         (ConnectionResetError(errno.ECONNRESET, "Connection reset"), "if that port speaks TLS, write mqtts://"),
-        (OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH)), "Network is unreachable: check broker_url"),
-        (OSError("Multiple exceptions: [Errno 111] a, [Errno 111] b"), "Errno 111] b: check broker_url"),
+        (
+            OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH)),
+            "unreachable: check the broker's address",
+        ),
+        (OSError("Multiple exceptions: [Errno 111] a, [Errno 111] b"), "Errno 111] b: check the broker's address"),
         (PermissionError(errno.EACCES, "Permission denied", "key.pem"), "key.pem cannot be read (Permission denied)"),
         (ssl.SSLCertVerificationError("somehow bad"), "its certificate was not accepted"),
         (ssl.SSLError(1, "[SSL] something new"), "check ca_file, cert_file and key_file"),

@@ -95,7 +95,7 @@ async def test_tls_with_certificates_on_both_sides_opens(tls_port: int, certific
     ("changes", "sentence"),
     [
         ({"ca_file": "stranger.pem"}, "its certificate was not accepted"),
-        ({"ca_file": None}, "check ca_file and the host in broker_url"),
+        ({"ca_file": None}, "check ca_file and the host in the broker's address"),
         ({"cert_file": None, "key_file": None}, "check cert_file and key_file"),
         ({"cert_file": "stranger.pem", "key_file": "stranger.key"}, "check cert_file and key_file"),
         ({"ca_file": "nowhere.pem"}, "nowhere.pem cannot be read (No such file or directory): check ca_file"),
@@ -117,7 +117,7 @@ async def test_a_certificate_for_another_host_is_not_accepted(tls_port: int, cer
     wrong = f"mqtts://localhost:{tls_port}"
     async with CodecLink(tls_options(tls_port, certificates, url=wrong)) as link:
         await until(lambda: link.state.last_error)
-        assert "check ca_file and the host in broker_url" in link.state.last_error
+        assert "check ca_file and the host in the broker's address" in link.state.last_error
 
 
 async def test_tls_to_a_port_without_it_says_so(broker: Mosquitto, certificates: Path) -> None:
