@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 BATCH_EVENTS = 100
 PRINTED_EVENTS = 2_000
 """At a time on standard output, which need not be told where a batch ends."""
+
+ONCE_TRIES = 5
+"""With --once somebody waits for the end, often a timer: what never succeeds is told, and not tried for ever."""
 
 MOST_EVENTS = 100_000
 LONGEST_US = 86_400_000_000
@@ -118,7 +122,11 @@ def consume(
     ] = None,
     tries: Annotated[
         int | None,
-        typer.Option(min=1, show_default=False, help="Give up when a batch has failed so often; never, if not given."),
+        typer.Option(
+            min=1,
+            show_default=False,
+            help=f"Give up when a batch has failed so often; if not given, never, or with --once after {ONCE_TRIES}.",
+        ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="End when all is done that is there now.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait while another process reads under the name.")] = False,
@@ -142,7 +150,7 @@ def consume(
         batch_events=batch or (PRINTED_EVENTS if to_output else BATCH_EVENTS),
         linger_s=parse_seconds(linger, "--linger"),
         once=once,
-        tries=tries,
+        tries=ONCE_TRIES if tries is None and once and not to_output else tries,
         confirm_s=CONFIRM_S if to_output else 0.0,
     )
     refuse(
@@ -197,20 +205,34 @@ def session(request: Request) -> Iterator[tuple[Consumer, Watch]]:
             stop.then = consumer.stop
             if not consumer.is_new:
                 line.tell(f"consumer {consumer.name} goes on after position {consumer.position}")
-            delivered = Delivered()
+            delivered, trouble, begun_at = Delivered(), Trouble(line.tell), consumer.position
+            ended = False
             try:
-                yield consumer, Watch(stop, Trouble(line.tell), delivered, line.show)
+                yield consumer, Watch(stop, trouble, delivered, line.show)
+                ended = not trouble.lasts
             except BrokenPipeError:  # whoever read us has seen enough
                 streams.silence()
             finally:
                 line.clear()
-                line.tell(f"consumed {delivered} · confirmed up to position {consumer.position}")
+                stays = consumer.is_new and consumer.position == begun_at and not ended
+                line.tell(f"consumed {delivered} · {place_of(consumer, stays=stays)}")
+
+
+def place_of(consumer: Consumer, *, stays: bool) -> str:
+    """Where it is; of one that was only tried, how to be rid of it."""
+    if not stays:
+        return f"confirmed up to position {consumer.position}"
+    return (
+        f"consumer {consumer.name} stays at position {consumer.position} and holds retention:"
+        f" amber consumers remove {consumer.name}"
+    )
 
 
 def opened(request: Request, stop: Stop, tell: Callable[[str], None]) -> Consumer | None:
     """The consumer, as soon as no other process reads under its name; None where it was to stop before."""
-    from storage.consumers import Consumer
-    from storage.cursors import CursorBusy
+    from storage.consumers import Consumer, OtherFilters
+    from storage.cursors import CursorBusy, CursorError
+    from storage.engine import STOP_IT
 
     waits = False
     while True:
@@ -226,8 +248,10 @@ def opened(request: Request, stop: Stop, tell: Callable[[str], None]) -> Consume
             if not request.wait:
                 raise
             if not waits:
-                tell(f"waiting: {error}")
+                tell(f"waiting: {str(error).removesuffix(STOP_IT)}")
                 waits = True
+        except OtherFilters as error:
+            raise CursorError(f"{error}, or change them for good with --change-filters") from error
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--from") from error
         if stop.wait(LOOK_AGAIN_S):
@@ -296,11 +320,26 @@ def parse_exec(text: str, timeout_s: float | None) -> Target:
         raise typer.BadParameter(f"{text!r} cannot be split into words ({error})", param_hint="--exec") from None
     if not words:
         raise typer.BadParameter("there is no command in it", param_hint="--exec")
+    if (word := shell_word(text)) is not None:
+        raise typer.BadParameter(
+            f"{word} is a shell's own, and there is no shell between: write sh -c '…'", param_hint="--exec"
+        )
     if "\0" in text or shutil.which(words[0]) is None:
         raise typer.BadParameter(
-            f"there is no command {words[0]!r}: name a program (a shell's own words need sh -c)", param_hint="--exec"
+            f"there is no command {words[0]!r}: name a program, or write sh -c '…' for a shell's own words",
+            param_hint="--exec",
         )
     return Command(words, timeout_s)
+
+
+def shell_word(text: str) -> str | None:
+    """What stands in a command by itself, not quoted, and would mean something to a shell alone: `|`, `2>`, `&&`."""
+    unquoted = QUOTED.sub("_", text)
+    return next((word for word in unquoted.split() if SHELL_WORD.fullmatch(word)), None)
+
+
+QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
+SHELL_WORD = re.compile(r"[0-9]*[|&;<>]+(&[0-9-])?|[|&;<>]+[0-9]*")
 
 
 def parse_to(text: str, headers: Sequence[str], timeout_s: float | None) -> Target | Address:
@@ -335,7 +374,7 @@ def parse_broker(text: str) -> Address:
     try:
         return parse_address(text)
     except LinkError as error:
-        raise typer.BadParameter(str(error).removeprefix("broker_url "), param_hint="--to") from None
+        raise typer.BadParameter(str(error).removeprefix("broker "), param_hint="--to") from None
 
 
 def refuse(*options: tuple[str, object, bool]) -> None:

@@ -14,6 +14,7 @@ from storage.cli import DEFAULT_STORE, Format, FormatOption, StoreOption, write
 if TYPE_CHECKING:
     from storage.consumers import Known, Start
     from storage.cursors import Cursor
+    from storage.filters import Filters
     from storage.render import View
 
 SubcommandStore = Annotated[
@@ -66,10 +67,10 @@ def reset(
     start = parse_start(to, "--to")
     path = store_path(store or context.obj)
     try:
-        before, after = reset(path, checked(name, "NAME"), start)
+        cursor, position = reset(path, chosen(name), start)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--to") from error
-    print(f"consumer {name} was at {before}, and is at {after}")
+    print(f"{cursor.kind} {name} was at {cursor.position}, and is at {position}")
 
 
 def remove(context: typer.Context, name: NameArgument, *, store: SubcommandStore = None) -> None:
@@ -77,8 +78,17 @@ def remove(context: typer.Context, name: NameArgument, *, store: SubcommandStore
     from storage.consumers import remove
     from storage.engine import store_path
 
-    remove(store_path(store or context.obj), checked(name, "NAME"))
-    print(f"consumer {name} is removed")
+    cursor = remove(store_path(store or context.obj), chosen(name))
+    print(f"{cursor.kind} {name} is removed")
+
+
+def chosen(name: str) -> str:
+    """The name of a cursor that people may change. Raises BadParameter."""
+    from storage.cursors import RESERVED
+
+    if name.startswith(RESERVED):
+        raise typer.BadParameter(f"{name} is Amber's own: it cannot be reset or removed", param_hint="NAME")
+    return checked(name, "NAME")
 
 
 def view() -> View[Known]:
@@ -89,7 +99,7 @@ def view() -> View[Known]:
     def record(known: Known) -> Sequence[object]:
         cursor = known.cursor
         place = cursor.position, known.lag.events, known.lag.messages, iso(cursor.moved_at)
-        return cursor.name, cursor.kind, *place, known.reader, cursor.filters
+        return cursor.name, cursor.kind, *place, known.reader, asks_json(cursor)
 
     def cells(known: Known) -> Sequence[str]:
         cursor = known.cursor
@@ -129,11 +139,31 @@ def asks(cursor: Cursor) -> str:
     """What a cursor asks for, on one line."""
     if cursor.filters is None:
         return "-"
-    from storage.bookmark import asked_by
-    from storage.consumers import asked_for, described, remembered
+    from storage.consumers import asked_for, described
 
-    filters = asked_by(cursor).filters if cursor.kind == "replay" else remembered(cursor)
+    filters = filters_of(cursor)
     return described(filters) if asked_for(filters) else "-"
+
+
+def asks_json(cursor: Cursor) -> str | None:
+    """What a cursor asks for as JSON, with times as people read them."""
+    if cursor.filters is None:
+        return None
+    import msgspec
+
+    from storage.consumers import asked_for
+    from storage.times import iso
+
+    asked = asked_for(filters_of(cursor))
+    asked |= {name: iso(asked[name]) for name in ("since", "until") if name in asked}
+    return msgspec.json.encode(asked).decode() if asked else None
+
+
+def filters_of(cursor: Cursor) -> Filters:
+    from storage.bookmark import asked_by
+    from storage.consumers import remembered
+
+    return asked_by(cursor).filters if cursor.kind == "replay" else remembered(cursor)
 
 
 def parse_start(text: str, option: str) -> Start:

@@ -184,6 +184,11 @@ class Trouble:
         self._open = True
         self._tell(f"{why}; trying again, nothing is passed over")
 
+    @property
+    def lasts(self) -> bool:
+        """Whether something has gone wrong and not come right since."""
+        return self._open
+
     def over(self, failures: int) -> None:
         if self._open:
             self._open = False

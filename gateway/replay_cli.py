@@ -282,7 +282,7 @@ def parse_target(text: str) -> Address | None:
     try:
         return parse_address(text)
     except LinkError as error:
-        raise typer.BadParameter(str(error).removeprefix("broker_url "), param_hint="--to") from None
+        raise typer.BadParameter(str(error).removeprefix("broker "), param_hint="--to") from None
 
 
 def parse_topics(prefix: str | None, template: str | None, *, same_topics: bool, to_broker: bool) -> str | TopicOf:

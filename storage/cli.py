@@ -184,11 +184,13 @@ def filters_from_options(
 ) -> Filters:
     """Filters as people give them. Raises BadParameter."""
     from storage.filters import Filters
+    from storage.kinds import check_kinds
 
     begin, end = moment(since, "--since"), moment(until, "--until")
     if begin is not None and end is not None and begin >= end:
         raise typer.BadParameter("must be later than --since", param_hint="--until")
     try:
+        check_kinds(kind or ())
         return Filters(
             devices=tuple(device or ()),
             topics=tuple(topic or ()),

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 import msgspec
 
 from storage.cursors import Cursor, CursorError, Cursors, cursors, lock, reader_of
+from storage.engine import Lock
 from storage.event import EVENTS_PER_MESSAGE, Message, StoredEvent
 from storage.filters import Filters
 from storage.history import EVERYTHING, Follower
@@ -51,6 +52,10 @@ class Lag(msgspec.Struct, frozen=True):
     events: int | None
 
 
+class OtherFilters(CursorError):
+    """A consumer of the name asks for something else."""
+
+
 class Consumer:
     """Reads events by a durable cursor, each at least once; for one thread at a time. Raises StoreError.
 
@@ -82,11 +87,17 @@ class Consumer:
         """Messages at most that retention dropped before they were read."""
         wanted = None if filters is None and not change_filters else settled(filters or EVERYTHING)
         with contextlib.ExitStack() as opened:
-            opened.callback(lock(path, name).release)
+            held = lock(path, name)
+            opened.callback(held.release)
             self._log = OpenLog(path)
             opened.callback(self._log.close)
             self._cursors = opened.enter_context(Cursors(path))
-            cursor, self.is_new = self._enter(wanted, start, change_filters=change_filters)
+            try:
+                cursor, self.is_new = self._enter(wanted, start, change_filters=change_filters)
+            except (CursorError, ValueError):
+                if self._cursors.get(name) is None:
+                    held.remove_file()
+                raise
             self._opened = opened.pop_all()
         self.filters = remembered(cursor)
         self._position = self._read_to = cursor.position
@@ -215,9 +226,9 @@ class Consumer:
                 self._cursors.ask_for(self.name, encoded(wanted))
                 return msgspec.structs.replace(cursor, filters=encoded(wanted)), False
             if wanted != EVERYTHING:
-                raise CursorError(
+                raise OtherFilters(
                     f"consumer {self.name} asks for {described(remembered(cursor))}, not for {described(wanted)}: leave"
-                    " the filters out, change them for good (--change-filters), or take another name"
+                    " the filters out or take another name"
                 )
         return cursor, False
 
@@ -350,34 +361,36 @@ def known(path: Path) -> list[Known]:
         log.close()
 
 
-def reset(path: Path, name: str, start: Start) -> tuple[int, int]:
-    """Set a cursor that nobody reads by to another place; where it was, and where it is now."""
-    with _at_rest(path, name) as (opened, cursor):
+def reset(path: Path, name: str, start: Start) -> tuple[Cursor, int]:
+    """Set a cursor that nobody reads by to another place; the cursor as it was, and where it is now."""
+    with _at_rest(path, name) as (opened, cursor, _):
         log = OpenLog(path)
         try:
             position = place(log, start)
         finally:
             log.close()
         opened.move(name, position, expected=cursor.position)
-        return cursor.position, position
+        return cursor, position
 
 
-def remove(path: Path, name: str) -> None:
-    """Forget a cursor that nobody reads by."""
-    with _at_rest(path, name) as (opened, _):
+def remove(path: Path, name: str) -> Cursor:
+    """Forget a cursor that nobody reads by; what it was."""
+    with _at_rest(path, name) as (opened, cursor, held):
         opened.remove(name)
+        held.remove_file()
+        return cursor
 
 
 @contextlib.contextmanager
-def _at_rest(path: Path, name: str) -> Iterator[tuple[Cursors, Cursor]]:
-    """A cursor by which nobody else can read meanwhile."""
+def _at_rest(path: Path, name: str) -> Iterator[tuple[Cursors, Cursor, Lock]]:
+    """A cursor by which nobody else can read meanwhile, and the lock that sees to it."""
     with Cursors(path) as opened:
         cursor = opened.get(name)
         if cursor is None:
             raise CursorError(f"there is no consumer {name!r}: `amber consumers` shows those that there are")
         held = lock(path, name)
         try:
-            yield opened, cursor
+            yield opened, cursor, held
         finally:
             held.release()
 

@@ -60,7 +60,7 @@ def check_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise CursorError(f"{name!r} is no name for a cursor: take letters, digits, dots, - and _, at most 64")
     if name.startswith(RESERVED):
-        raise CursorError(f"{name} is Amber's own: names that begin with {RESERVED} cannot be had")
+        raise CursorError(f"{name} is Amber's own: take a name that does not begin with {RESERVED}")
     return name
 
 

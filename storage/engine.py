@@ -39,6 +39,10 @@ PATIENCE_MS: Final = 60_000
 """The gateway's transactions may follow each other closely."""
 
 
+STOP_IT: Final = ": stop it first"
+"""The advice when another holds a lock; not for one who waits for it."""
+
+
 def store_path(store: str | os.PathLike[str]) -> Path:
     """The file that a path or a `sqlite:///…` URL names."""
     text = os.fspath(store)
@@ -209,7 +213,11 @@ def translate(error: Exception, path: Path) -> StoreError | None:
         return StoreFull(f"the disk under {path} is full: make room, or move the store")
     if code in (sqlite.SQLITE_BUSY, sqlite.SQLITE_LOCKED):
         return StoreBusy(f"{path} is locked by another program: close what writes to it")
-    if code in (sqlite.SQLITE_CORRUPT, sqlite.SQLITE_NOTADB):
+    if code == sqlite.SQLITE_NOTADB:  # also a store whose first bytes are overwritten
+        return StoreDamaged(
+            f"{path} is no SQLite database, or its beginning is damaged: name a store, or bring back a backup"
+        )
+    if code == sqlite.SQLITE_CORRUPT:
         return StoreDamaged(f"{path} is damaged ({cause}): move it away or bring back a backup, then start again")
     if code == sqlite.SQLITE_IOERR:
         return StoreFailing(f"the disk under {path} fails ({cause}): look at the system's log")
@@ -247,6 +255,22 @@ class Lock:
 
     def __init__(self, path: Path, holder: str = "gateway", suffix: str = ".lock") -> None:
         self.path = path.with_name(path.name + suffix)
+        self._take(path, holder)
+        while not self._is_there():  # its last holder removed it after we had opened it: the next one makes another
+            os.close(self._file)
+            self._take(path, holder)
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._file)
+
+    def remove_file(self) -> None:
+        """Leave nothing behind; it is held until `release`, and whoever then takes it makes a file of his own."""
+        if self._is_there():
+            self.path.unlink()
+
+    def _take(self, path: Path, holder: str) -> None:
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -256,12 +280,12 @@ class Lock:
         except OSError as error:
             owner = os.pread(self._file, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._file)
-            raise StoreBusy(f"{path} is in use by another {holder} (process {owner}): stop it first") from error
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+            raise StoreBusy(f"{path} is in use by another {holder} (process {owner}){STOP_IT}") from error
 
-    def release(self) -> None:
-        os.close(self._file)
+    def _is_there(self) -> bool:
+        """Whether what is locked is still the file that others find."""
+        status = os.fstat(self._file)
+        return _inode(str(self.path)) == (status.st_dev, status.st_ino)
 
 
 class Watch:

@@ -214,7 +214,9 @@ class Player(Generic[T]):
                             yield batch
             while (any_page or way.sought) and self._paused and not self._steps and not self._interrupted:
                 await self._rest(math.inf)  # at the end one may still go back
-            if self._sought_us and not self._stopped:
+            if self.stopped:
+                return
+            if self._sought_us:
                 way = await self._seek()
             elif played.round == manner.rounds or not (any_page or way.sought):
                 return  # an empty range would go round for ever

@@ -9,6 +9,7 @@ from typing import Literal
 
 from storage.api.event import moment
 from storage.filters import Clock, Filters
+from storage.kinds import check_kinds
 from storage.times import SECOND, micros, parse_duration, parse_time
 
 Names = str | Iterable[str]
@@ -36,10 +37,12 @@ def filters_of(
     begin, end = moment_us(since, "since"), moment_us(until, "until")
     if begin is not None and end is not None and begin >= end:
         raise ValueError("until must be later than since")
+    kinds = names(kind, "kind")
+    check_kinds(kinds)
     return Filters(
         devices=names(device, "device"),
         topics=names(topic, "topic"),
-        kinds=names(kind, "kind"),
+        kinds=kinds,
         readings=names(reading, "reading"),
         since=begin,
         until=end,
@@ -110,7 +113,17 @@ def start_of(given: Moment | Literal["beginning", "now"]) -> Literal["beginning"
         return "beginning"
     if given == "now":
         return "now"
-    return moment(moment_us(given, "start") or 0) if isinstance(given, str) else given
+    if isinstance(given, str):
+        try:
+            return moment(parse_time(given))
+        except ValueError:
+            raise ValueError(f"start: {given!r} is {NO_START}") from None
+    if isinstance(given, bool) or not isinstance(given, int | datetime):
+        raise TypeError(f"start is {given!r}, {NO_START}")
+    return given
+
+
+NO_START = "no place in the log: write 'beginning', 'now', a position, or a time as '2h' or '2026-11-22T09:00Z'"
 
 
 def limit_of(given: int | None) -> int | None:

@@ -31,7 +31,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from devices.broker import Mosquitto
 from gateway import deliver
 from gateway.__main__ import run
-from gateway.consume_cli import warnings_told
+from gateway.consume_cli import shell_word, warnings_told
 from gateway.deliver import Batch, Delivered, Feed, Manner, Stop, Trouble, Watch
 from gateway.sinks import SinkError
 from gateway.sinks.http import parse_header, parse_url, retry_after_s
@@ -139,6 +139,7 @@ def test_filters_choose_what_is_handed_on_and_are_remembered(path: Path, amber: 
     other = amber("consume", "billing", "--once", "--topic", "rooms/0")
     assert other.status == 1
     assert other.stderr.startswith("amber: consumer billing asks for topics rooms/1, not for topics rooms/0: leave")
+    assert other.stderr.endswith("or change them for good with --change-filters\n")
     amber("consumers", "reset", "billing", "--to", "beginning")
     assert len(amber("consume", "billing", "--once", "--change-filters").ids) == 20
 
@@ -285,6 +286,54 @@ def test_it_gives_up_where_that_is_wanted(path: Path, amber: Amber) -> None:
     assert position_of(path) == 0
 
 
+def test_once_gives_up_by_itself_and_says_what_stays(path: Path, amber: Amber, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliver, "FIRST_WAIT_S", 0.001)
+    fill(path, (entry(n) for n in range(3)))
+    for to in (("--exec", "false"), ("--to", "mqtt://127.0.0.1:1")):
+        done = amber("consume", "billing", *to, "--once")
+        assert done.status == 1
+        assert "given up after 5 tries" in done.stderr.splitlines()[-1]
+        assert done.stderr.splitlines()[-2].endswith(
+            "consumer billing stays at position 0 and holds retention: amber consumers remove billing"
+        )
+        amber("consumers", "remove", "billing")
+
+
+def test_only_a_first_try_that_fails_leaves_something_to_remove(path: Path, amber: Amber) -> None:
+    fill(path, (entry(n) for n in range(3)))
+    assert "stays at" not in amber("consume", "billing", "--from", "now", "--once").stderr
+    assert "stays at" not in amber("consume", "other", "--exec", "true", "--once").stderr
+    assert "stays at" not in amber("consume", "billing", "--exec", "false", "--tries", "1", "--once").stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        ("cat | head -1", "|"),
+        ("cat > events.jsonl", ">"),
+        ("cat >> events.jsonl", ">>"),
+        ("cat 2>&1 file", "2>&1"),
+        ("cat 2> file", "2>"),
+        ("wc < 'a b'", "<"),
+        ("true && false", "&&"),
+        ("true || false", "||"),
+        ("true ; false", ";"),
+        ("cat &", "&"),
+        ("| cat", "|"),
+        ("grep '|' | wc", "|"),
+        ("grep '|'", None),
+        ('grep ";"', None),
+        (r"grep \| file", None),
+        (r"""sh -c "echo \"a\" | cat" """, None),
+        ("sh -c 'cat | head -1; true'", None),
+        ("curl http://a/?b=c&d=e", None),
+        ("head -1", None),
+    ],
+)
+def test_what_only_a_shell_understands_is_refused(command: str, word: str | None) -> None:
+    assert shell_word(command) == word
+
+
 def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started(
     path: Path, amber: Amber, tmp_path: Path
 ) -> None:
@@ -330,7 +379,7 @@ def test_a_signal_ends_the_wait_before_the_next_try(path: Path) -> None:
         assert b"false ended with status 1; trying again" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
         assert process.wait(WITHIN_S) == 0
-        assert b"confirmed up to position 0\n" in process.stderr.read()
+        assert b"consumer billing stays at position 0 and holds retention" in process.stderr.read()
 
 
 def test_a_command_may_end_before_it_has_read_all(path: Path, amber: Amber) -> None:
@@ -721,7 +770,9 @@ def test_the_second_of_a_name_is_refused_or_waits(path: Path, amber: Amber) -> N
         assert f"in use by another reader of cursor billing (process {os.getpid()})" in refused.stderr
         with started(path, "--wait", "--once") as process:
             assert process.stderr is not None
-            assert process.stderr.readline().startswith(b"waiting: ")
+            told = process.stderr.readline().decode()
+            assert told.startswith("waiting: ")
+            assert told.endswith(f"(process {os.getpid()})\n")
             process.send_signal(signal.SIGTERM)
             assert process.wait(WITHIN_S) == 0
         waiting = subprocess.Popen(
@@ -758,9 +809,21 @@ def test_what_a_replay_asks_for_is_listed_in_the_same_words(path: Path, amber: A
     options = "--kind", "measurement", "--after", str(position(1)), "-n", "1"
     amber("replay", "--speed", "max", "--as", "again", *options)
     amber("replay", "--speed", "max", "--as", "all")
+    rows = json.loads(amber("consumers", "--format", "json").stdout)
+    assert [row["filters"] for row in rows] == [
+        {"kinds": ["measurement"], "after": position(1), "until_position": position(2)},
+        None,
+    ]
     again, whole = amber("consumers").stdout.splitlines()[1:]
     assert again.endswith(f"kinds measurement; after {position(1)}; up to {position(2)}")
     assert re.fullmatch(r"all +replay +20000 +0 events +0 s ago +- +-", whole)
+
+
+def test_times_in_what_is_asked_for_are_those_that_people_read(path: Path, amber: Amber) -> None:
+    fill(path, (entry(n) for n in range(2)))
+    amber("replay", "--speed", "max", "--as", "again", "--since", "2020-01-01T00:00:00Z")
+    (row,) = json.loads(amber("consumers", "--format", "json").stdout)
+    assert row["filters"]["since"] == "2020-01-01T00:00:00.000000Z"
 
 
 def test_one_is_reset_and_removed(path: Path, amber: Amber) -> None:
@@ -772,6 +835,10 @@ def test_one_is_reset_and_removed(path: Path, amber: Amber) -> None:
     assert position_of(path) == position(5)
     assert amber("consumers", "remove", "billing").stdout.endswith("consumer billing is removed\n")
     assert amber("consumers", "remove", "billing").status == 1
+    amber("replay", "--speed", "max", "--as", "again")
+    assert amber("consumers", "reset", "again", "--to", "beginning").stdout.startswith("replay again was at 50000")
+    assert amber("consumers", "remove", "again").stdout == "replay again is removed\n"
+    assert list(path.parent.glob("*.cursor")) == []
 
 
 @pytest.mark.parametrize(
@@ -784,6 +851,8 @@ def test_one_is_reset_and_removed(path: Path, amber: Amber) -> None:
         (["consume", "x", "--exec", "no-such-command"], "there is no command 'no-such-command'"),
         (["consume", "x", "--exec", "echo 'a"], "cannot be split into words"),
         (["consume", "x", "--exec", " "], "there is no command in it"),
+        (["consume", "x", "--exec", "cat | head -1"], "| is a shell's own, and there is no shell between: write sh -c"),
+        (["consume", "x", "--kind", "foo"], "there is no kind 'foo': take measurement, state,"),
         (["consume", "x", "--exec", "cat", "--to", "http://a"], "only one of the two"),
         (["consume", "x", "--to", "somewhere"], "'somewhere' is no target"),
         (["consume", "x", "--to", "ftp://somewhere"], "is no target: write -, http://"),
@@ -800,7 +869,7 @@ def test_one_is_reset_and_removed(path: Path, amber: Amber) -> None:
         (["consume", "x", "--exec", "cat", "--timeout", "0s"], "is no duration from 0.001 s"),
         (["consume", "x", "--batch", "0"], "Invalid value for '--batch'"),
         (["consume", "x", "--topic", "a/#/b"], "is no topic filter"),
-        (["consumers", "reset", "amber.latest", "--to", "now"], "is Amber's own"),
+        (["consumers", "reset", "amber.latest", "--to", "now"], "is Amber's own: it cannot be reset or removed"),
         (["consumers", "remove", "amber.latest"], "is Amber's own"),
     ],
 )

@@ -180,6 +180,19 @@ async def test_without_end_means_until_it_is_told_to_stop() -> None:
     assert player.stopped
 
 
+async def test_a_round_that_is_broken_off_is_the_last() -> None:
+    player, watch = seconds(None, rounds=None, paused=True)
+    playing = asyncio.create_task(play(player, watch))
+    await until_waiting(watch)
+    player.stop()
+    assert await playing == []
+    assert (player.played.events, player.played.round) == (0, 1)
+    player, _ = seconds(None, rounds=None)
+    async for _ in player.batches():
+        player.stop()
+    assert player.played.round == 1
+
+
 async def test_a_range_with_nothing_in_it_does_not_go_round_for_ever() -> None:
     for paused in (False, True):
         player: Player[StoredEvent] = Player(Events([]), Manner(rounds=None, paused=paused), watch=FakeWatch())

@@ -130,6 +130,8 @@ def test_a_time_is_text_a_datetime_or_microseconds(log: Log, history: History) -
         ({"device": "\ud800"}, "UTF-8"),
         ({"topic": "a/#/b"}, "no topic filter"),
         ({"clock": "mine"}, "no clock"),
+        ({"kind": "foo"}, "there is no kind 'foo': take measurement, state, .* or other"),
+        ({"kind": ["state", "foo"]}, "there is no kind 'foo'"),
         ({"after": -1}, "after is -1"),
         ({"after": "1"}, "whole number"),
         ({"limit": 0}, "leave it out for all"),
@@ -152,6 +154,11 @@ def test_other_arguments_are_checked_as_well(log: Log) -> None:
             log.replay(max_gap=gap)
     with pytest.raises(ValueError, match="not both"):
         log.follow(last=3, after=7)
+    with pytest.raises(ValueError, match=r"start: 'foo' is .*'beginning', 'now', a position, or a time"):
+        log.consumer("billing", start="foo")
+    for start in (None, True, 1.5):
+        with pytest.raises(TypeError, match="'beginning', 'now', a position"):
+            log.consumer("billing", start=start)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'wide' or 'long'"):
         log.events().to_arrow("tall")  # type: ignore[arg-type]
 
@@ -216,7 +223,7 @@ def test_a_store_that_is_not_there_or_is_none_is_told_at_once(tmp_path: Path) ->
     with pytest.raises(StoreError, match=r"there is no store at .*amber run"):
         open_log(tmp_path / "none.db")
     (tmp_path / "text").write_text("not a store " * 1000)
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError, match="is no SQLite database"):
         open_log(f"sqlite:///{tmp_path / 'text'}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import threading
@@ -422,13 +423,66 @@ def test_one_at_rest_can_be_reset_and_removed(new_history: History) -> None:
         for change in (lambda: reset(new_history.path, "billing", 0), lambda: remove(new_history.path, "billing")):
             with pytest.raises(CursorBusy, match="in use by another reader"):
                 change()
-    assert reset(new_history.path, "billing", 20_000) == (50_000, 20_000)
+    was, position = reset(new_history.path, "billing", 20_000)
+    assert (was.kind, was.position, position) == ("consumer", 50_000, 20_000)
     with Consumer(new_history.path, "billing") as consumer:
         assert ids(consumer.read()) == [30_000, 40_000, 50_000]
     remove(new_history.path, "billing")
     with pytest.raises(CursorError, match="there is no consumer 'billing'"):
         remove(new_history.path, "billing")
     lock(new_history.path, "billing").release()
+
+
+def lock_files(path: Path) -> list[Path]:
+    return list(path.parent.glob("*.cursor"))
+
+
+def test_its_lock_file_goes_with_it(new_history: History) -> None:
+    new_history.append(measured(1))
+    Consumer(new_history.path, "billing").close()
+    assert len(lock_files(new_history.path)) == 1
+    remove(new_history.path, "billing")
+    assert lock_files(new_history.path) == []
+    for start in (-1, datetime(2999, 1, 1, tzinfo=UTC)):
+        with pytest.raises((CursorError, ValueError)):
+            Consumer(new_history.path, "billing", start=start)
+    assert lock_files(new_history.path) == []
+
+
+def test_who_opened_a_lock_that_was_removed_then_holds_the_one_that_others_find(
+    new_history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other comes between: it removes its file and lets go after we have opened that, and before we lock it."""
+    new_history.append(measured(1))
+    Consumer(new_history.path, "billing").close()
+    flock, others = fcntl.flock, [lock(new_history.path, "billing")]
+
+    def flock_late(file: int, operation: int) -> None:
+        for other in others:
+            other.remove_file()
+            other.release()
+        others.clear()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_late)
+    held = lock(new_history.path, "billing")
+    assert others == []
+    assert len(lock_files(new_history.path)) == 1
+    with pytest.raises(CursorBusy):
+        lock(new_history.path, "billing")
+    held.release()
+    lock(new_history.path, "billing").release()
+
+
+def test_a_lock_file_that_is_anothers_is_left_alone(new_history: History) -> None:
+    held = lock(new_history.path, "billing")
+    held.path.unlink()
+    other = lock(new_history.path, "billing")
+    held.remove_file()
+    held.release()
+    with pytest.raises(CursorBusy):
+        lock(new_history.path, "billing")
+    other.release()
 
 
 def test_an_empty_log_has_a_beginning(new_history: History) -> None:
