@@ -242,7 +242,7 @@ class Copy:
         run = self._connection.execute
         run(f"PRAGMA page_size={PAGE_BYTES}")
         # What is not finished is thrown away whole: neither a journal nor syncs in between are of any use.
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", "cache_size=-64000"):
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", "cache_size=-24000"):
             run(f"PRAGMA main.{pragma}")
         run("PRAGMA busy_timeout=10000")
         run("ATTACH ? AS source", (f"{self._store.absolute().as_uri()}?mode=ro",))

@@ -1,20 +1,31 @@
 """What the numbers of a series come to in equal steps of time: from the roll-ups, and from the events where they end.
 
-An answer is what reading all the events would give, at one moment of the log. What retention has dropped is lacking:
-the minutes go before the hours, and the events before both.
+An answer is what reading all the events would give, at one moment of the log. Of events that retention has dropped it
+has what the roll-ups still say.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from storage.conditions import Row
-from storage.device_events import Wanted, bound, device_events
+from storage.device_events import LEAST, Wanted, bound, device_events
 from storage.errors import AmberError
-from storage.rollups import CURSOR, HOURS, MINUTES, Sum, as_number, decode_readings, first_whole_hour, sound
+from storage.rollups import (
+    AS_THEY_WERE,
+    CURSOR,
+    HOURS,
+    LACKING,
+    MINUTES,
+    Sum,
+    as_number,
+    decode_readings,
+    first_whole_hour,
+    sound,
+)
 from storage.segment import Segment
 from storage.snapshot import OpenLog
 from storage.summaries import HOUR_US, MINUTE_US, NOT_OF_THE_DEVICE
@@ -97,19 +108,47 @@ def find_series(log: OpenLog, device: str, reading: str) -> Series:
         return Series(rows[0][0], found[0][0], device, reading, rows[0][1])
 
 
-def first_observed(log: OpenLog, device_id: int, since: int, until: int) -> int | None:
-    """When the first event of a device in a range was observed; None where there is none."""
+def beginning(log: OpenLog, series: Series, since: int, until: int) -> int:
+    """When there is something of a device to show: `since`, or later where it has begun only then.
+
+    What retention has dropped counts as well.
+    """
     found: list[int] = []
     with log.snapshot():
+        values: dict[str, object] = {"device_id": series.device_id}
+        received = log.rows("SELECT first_received_at FROM presence WHERE device_id = :device_id", values)
+        if received and received[0][0] <= since:
+            return since
+        found += (at for (at,) in received)
+        values |= {"since": bound(since), "last": bound(until - 1)}
         for segment in log.segments:
-            values = {
-                "device_id": device_id,
-                "since": bound(since),
-                "last": bound(until - 1),
-                "indexed_to": segment.indexed_to,
-            }
-            found += (at for (at,) in log.rows(_FIRST.format(n=segment.id), values) if at is not None)
-    return min(found, default=None)
+            found += (
+                at
+                for (at,) in log.rows(_FIRST.format(n=segment.id), {**values, "indexed_to": segment.indexed_to})
+                if at is not None
+            )
+        if not received:
+            kept = {"series_id": series.id, "first": bound(since // MINUTE_US), "last": bound((until - 1) // MINUTE_US)}
+            found += (row[0] * MINUTE_US for row in log.rows(_ROWS.format(table=MINUTES), kept)[:1])
+    begun = max(since, min(found, default=since))
+    return begun if begun < until else since
+
+
+def as_they_were(log: OpenLog, series: Series, *, since: int, every_us: int) -> int | None:
+    """Before when the sums of a range are those from before events were exchanged; None where none of them are.
+
+    Retention had dropped some of the device's events by then, so nobody could read or sum these up anew.
+    """
+    if every_us % MINUTE_US:
+        return None
+    with log.snapshot():
+        values: dict[str, object] = {"device_id": series.device_id}
+        marked = log.rows("SELECT value FROM marks WHERE name = :name", {"name": AS_THEY_WERE.format(series.device_id)})
+        hours: list[int] = [hour for (hour,) in marked]
+        if log.rows("SELECT 1 FROM corrections WHERE device_id = :device_id LIMIT 1", values):
+            hours.append(first_whole_hour(log.rows, series.device_id))
+    end = max(hours, default=LEAST) * HOUR_US
+    return end if end > since else None
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -145,17 +184,6 @@ class Answer:
             )
         self._sums[number] = sums
 
-    def add_events(self, events: Iterable[Row], ahead: Mapping[int, int], unit_us: int) -> None:
-        """Take in events but those that a row which is `ahead` of the cursor holds already."""
-        reading = self._asked.series.reading
-        for id, kind, at, readings, detail in events:
-            if kind in NOT_OF_THE_DEVICE or id <= ahead.get(at // unit_us, 0):
-                continue
-            found = decode_readings(readings)
-            value = as_number((found if detail is None else sound(found, detail)).get(reading))
-            if value is not None:
-                self.add(at, Sum(1, value, value, value, at, value))
-
     def buckets(self) -> list[Bucket]:
         every_us = self._asked.every_us
         return [
@@ -164,20 +192,110 @@ class Answer:
         ]
 
 
+class Doubt:
+    """A row that may be of some events only, and the sum of those that are there: the one that has more counts."""
+
+    def __init__(self, goes_to: int, row: Sum) -> None:
+        self._goes_to = goes_to
+        self._row = row
+        self._events: Sum | None = None
+
+    def add(self, id: int, at: int, value: float) -> None:
+        if id > self._goes_to:
+            self._row.merge(one_reading(at, value))
+        if self._events is None:
+            self._events = one_reading(at, value)
+        else:
+            self._events.merge(one_reading(at, value))
+
+    @property
+    def sums(self) -> Sum:
+        events = self._events
+        return self._row if events is None or events.count < self._row.count else events
+
+
+class Part:
+    """A part of the range, and what is known of the roll-ups that its answer is from; None where it is from events.
+
+    Where rows are `lacking`, for they were dropped by their age, or came after others of their time had been dropped,
+    the events tell. A row that is there counts only where it is of more events than are left.
+    """
+
+    def __init__(self, asked: Asked, since: int, until: int, table: str | None, *, lacking: bool) -> None:
+        self.since = since
+        self.until = until
+        self._asked = asked
+        self._table = table
+        self._lacking = lacking
+        self._unit_us = UNITS_US[table or MINUTES]
+        self._ahead: dict[int, int] = {}
+        self._doubts: dict[int, Doubt] = {}
+
+    def add_rows(self, log: OpenLog, answer: Answer, stale: Sequence[int], position: int) -> None:
+        """Add the roll-ups but those of stale hours, and note which are ahead of their cursor's position."""
+        if self._table is None:
+            return
+        unit_us, left_out = self._unit_us, set(stale)
+        values = {
+            "series_id": self._asked.series.id,
+            "first": bound(self.since // unit_us),
+            "last": bound((self.until - 1) // unit_us),
+        }
+        for bucket, goes_to, *sums in log.connection.execute(_ROWS.format(table=self._table), values):
+            at = bucket * unit_us
+            if at // HOUR_US in left_out:
+                continue
+            if self._lacking:
+                self._doubts[bucket] = Doubt(max(goes_to, position), Sum(*sums))
+                continue
+            answer.add(at, Sum(*sums))
+            if goes_to > position:
+                self._ahead[bucket] = goes_to
+
+    def wanted(self, stale: Sequence[int], position: int, up_to: int) -> list[Wanted]:
+        """The events to read: those behind the cursor, and all of the stale hours and of where rows are lacking."""
+        wanted, since, device_id = [], self.since, self._asked.series.device_id
+        if self._table is None or self._lacking:
+            return [Wanted(device_id, since, self.until, 0, up_to)]
+        for first, last in _runs(stale):
+            begin, end = max(first * HOUR_US, self.since), min((last + 1) * HOUR_US, self.until)
+            if begin < end:
+                wanted.append(Wanted(device_id, since, begin, position, up_to))
+                wanted.append(Wanted(device_id, begin, end, 0, up_to))
+                since = end
+        wanted.append(Wanted(device_id, since, self.until, position, up_to))
+        return [part for part in wanted if part.since < part.until]
+
+    def add_events(self, answer: Answer, events: Iterable[Row]) -> None:
+        """Take in events but those that a row which is ahead of the cursor holds already."""
+        unit_us, ahead, doubts = self._unit_us, self._ahead, self._doubts
+        for id, at, value in _numbers(events, self._asked.series.reading):
+            doubt = doubts.get(at // unit_us)
+            if doubt is not None:
+                doubt.add(id, at, value)
+            elif id > ahead.get(at // unit_us, 0):
+                answer.add(at, one_reading(at, value))
+
+    def settle(self, answer: Answer) -> None:
+        for bucket, doubt in self._doubts.items():
+            answer.add(bucket * self._unit_us, doubt.sums)
+
+
+def one_reading(at: int, value: float) -> Sum:
+    return Sum(1, value, value, value, at, value)
+
+
 def _read(log: OpenLog, asked: Asked, *, hold: bool) -> list[Bucket]:
     """The answer: the roll-ups in one read, and the events in the same one or, not to hold the log, in short ones."""
-    answer, device_id = Answer(asked), asked.series.device_id
+    answer = Answer(asked)
     with contextlib.ExitStack() as held:
         held.enter_context(log.snapshot())
         up_to, segments = log.position, log.segments
-        unit_us = MINUTE_US if asked.every_us % HOUR_US else HOUR_US
-        ahead: dict[int, int] = {}
-        if asked.every_us % MINUTE_US:
-            wanted = [Wanted(device_id, asked.since, asked.until, 0, up_to)]
-        else:
-            hours = _stale_hours(log, asked)
-            position = _add_rows(log, asked, answer, ahead, hours)
-            wanted = _around(asked, hours, position, up_to)
+        cursor = log.rows("SELECT position FROM cursors WHERE name = :name", {"name": CURSOR})
+        position: int = cursor[0][0] if cursor else 0
+        stale, parts = _stale_hours(log, asked), _parts(log, asked)
+        for part in parts:
+            part.add_rows(log, answer, stale, position)
         if not hold:
             held.close()
 
@@ -189,11 +307,40 @@ def _read(log: OpenLog, asked: Asked, *, hold: bool) -> list[Bucket]:
                     raise Exchanged
                 return log.rows(sql, values)
 
-        for part in wanted:
-            for segment in segments:
-                for page in device_events(ask, segment, part):
-                    answer.add_events(page, ahead, unit_us)
+        for part in parts:
+            for wanted in part.wanted(stale, position, up_to):
+                for segment in segments:
+                    for page in device_events(ask, segment, wanted):
+                        part.add_events(answer, page)
+            part.settle(answer)
     return answer.buckets()
+
+
+def _parts(log: OpenLog, asked: Asked) -> list[Part]:
+    """The range as the roll-ups have it: the coarsest that the steps allow, before them finer ones, then the events."""
+    tables = [table for table, unit_us in UNITS_US.items() if asked.every_us % unit_us == 0]
+    if not tables:
+        return [Part(asked, asked.since, asked.until, None, lacking=False)]
+    parts, until = [], asked.until
+    for table in tables:
+        marked = log.rows("SELECT value FROM marks WHERE name = :name", {"name": LACKING.format(table)})
+        since = max(asked.since, marked[0][0] * UNITS_US[table]) if marked else asked.since
+        if since < until:
+            parts.append(Part(asked, since, until, table, lacking=False))
+            until = since
+    if asked.since < until:
+        parts.append(Part(asked, asked.since, until, tables[0], lacking=True))
+    return parts
+
+
+def _numbers(events: Iterable[Row], reading: str) -> Iterator[tuple[int, int, float]]:
+    """Id, time of observation and value of the events that have a number which says how the device is."""
+    for id, kind, at, readings, detail in events:
+        if kind not in NOT_OF_THE_DEVICE:
+            found = decode_readings(readings)
+            value = as_number((found if detail is None else sound(found, detail)).get(reading))
+            if value is not None:
+                yield id, at, value
 
 
 def _state(segments: Sequence[Segment], up_to: int) -> list[tuple[int, int, int]]:
@@ -210,38 +357,6 @@ def _stale_hours(log: OpenLog, asked: Asked) -> list[int]:
         "last": bound((asked.until - 1) // HOUR_US),
     }
     return [hour for (hour,) in log.rows(_STALE, values)]
-
-
-def _add_rows(log: OpenLog, asked: Asked, answer: Answer, ahead: dict[int, int], stale: Sequence[int]) -> int:
-    """Add the roll-ups but those of stale hours; which of them are ahead of the cursor, and where that stands."""
-    table, unit_us = (MINUTES, MINUTE_US) if asked.every_us % HOUR_US else (HOURS, HOUR_US)
-    cursor = log.rows("SELECT position FROM cursors WHERE name = :name", {"name": CURSOR})
-    position: int = cursor[0][0] if cursor else 0
-    values = {
-        "series_id": asked.series.id,
-        "first": bound(asked.since // unit_us),
-        "last": bound((asked.until - 1) // unit_us),
-    }
-    left_out = set(stale)
-    for bucket, goes_to, *sums in log.connection.execute(_ROWS.format(table=table), values):
-        at = bucket * unit_us
-        if at // HOUR_US not in left_out:
-            answer.add(at, Sum(*sums))
-            if goes_to > position:
-                ahead[bucket] = goes_to
-    return position
-
-
-def _around(asked: Asked, stale: Sequence[int], position: int, up_to: int) -> list[Wanted]:
-    """The events to read: those behind the cursor, and all of the stale hours."""
-    wanted, since, device_id = [], asked.since, asked.series.device_id
-    for first, last in _runs(stale):
-        begin, end = max(first * HOUR_US, asked.since), min((last + 1) * HOUR_US, asked.until)
-        wanted.append(Wanted(device_id, since, begin, position, up_to))
-        wanted.append(Wanted(device_id, begin, end, 0, up_to))
-        since = end
-    wanted.append(Wanted(device_id, since, asked.until, position, up_to))
-    return [part for part in wanted if part.since < part.until]
 
 
 def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
@@ -269,6 +384,9 @@ def _shown(name: str) -> str:
 
     return shown(name)
 
+
+UNITS_US = {HOURS: HOUR_US, MINUTES: MINUTE_US}
+"""How long a bucket of each table is, the longest first."""
 
 _STALE = "SELECT hour FROM corrections WHERE device_id = :device_id AND hour BETWEEN :first AND :last ORDER BY hour"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from operator import attrgetter
@@ -42,6 +43,9 @@ COLOURS = ("blue+", "orange+", "green+", "red+", "magenta+", "cyan+")
 MARKERS = ("braille", "x", "o", "+", "*", "#")
 """Without colours, lines differ by what they are drawn with."""
 
+FEW_DIGITS, TRUE_DIGITS = 6, 15
+"""Digits that are shown if they are enough, and digits that a float has of every decimal number."""
+
 LEAST_PLAIN, MOST_PLAIN = 1e-4, 1e12
 """Numbers in between are written without an exponent."""
 
@@ -56,11 +60,19 @@ class ChartError(AmberError):
     """A chart that cannot be drawn here."""
 
 
+class Newest(msgspec.Struct, frozen=True):
+    """When the newest value of a series was observed, and whether it is a text, which no chart can show."""
+
+    at: int
+    is_text: bool
+
+
 class Line(msgspec.Struct, frozen=True):
-    """One series in a chart, and its buckets in order."""
+    """One series in a chart, and its buckets in order; `newest` tells of one that has none."""
 
     series: Series
     buckets: Sequence[Bucket]
+    newest: Newest | None = None
 
 
 class Chart(msgspec.Struct, frozen=True):
@@ -223,15 +235,30 @@ def time_ticks(since: int, until: int, most: int) -> list[tuple[int, str]]:
     return [(at, iso(at)[begin:end].replace("T", " ")) for at in range(since + -since % step, until + 1, step)]
 
 
-def number_text(value: float) -> str:
-    """Six digits that count."""
+def number_text(value: float, digits: int = FEW_DIGITS) -> str:
+    """So many digits that count."""
     if value == 0:
         return "0"
     if not LEAST_PLAIN <= abs(value) < MOST_PLAIN:
-        return f"{value:.6g}"
-    digits = max(0, 5 - math.floor(math.log10(abs(value))))
-    text = f"{value:,.{digits}f}"
-    return text.rstrip("0").rstrip(".") if digits else text
+        return f"{value:.{digits}g}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
+
+
+def number_texts(values: Sequence[float]) -> list[str]:
+    """With as many digits as tell apart those that differ, six at least."""
+    values = [without_dust(value) for value in values]
+    for digits in range(FEW_DIGITS, TRUE_DIGITS):
+        texts = [number_text(value, digits) for value in values]
+        if len(set(texts)) == len(set(values)):
+            return texts
+    return [number_text(value, TRUE_DIGITS) for value in values]
+
+
+def without_dust(value: float) -> float:
+    """A sum of decimals as a person would write it: 739.99, not 739.9900000000001."""
+    return float(f"{value:.{TRUE_DIGITS}g}")
 
 
 def _summaries(chart: Chart) -> list[str]:
@@ -252,26 +279,52 @@ def _summary(line: Line) -> str:
     events = sum(bucket.count for bucket in buckets)
     mean = math.fsum(bucket.sum / events for bucket in buckets)
     least, greatest = min(bucket.min for bucket in buckets), max(bucket.max for bucket in buckets)
-    unit = f" {shown(line.series.unit)}" if line.series.unit else ""
-    texts = f"min {number_text(least)}, mean {number_text(mean)}, max {number_text(greatest)}{unit}"
+    mean = min(max(mean, least), greatest)  # which rounding may have moved it past
+    low, middle, high = number_texts((least, mean, greatest))
+    unit = _unit(line.series)
+    texts = f"min {low}, mean {middle}, max {high}{f' {unit}' if unit else ''}"
     return f"{events:,} {'event' if events == 1 else 'events'}, {texts}"
 
 
 def _nothing(chart: Chart) -> str:
     names = " or ".join(shown(line.series.reading) for line in chart.lines)
-    return f"{shown(chart.device)} has no numbers of {names} from {_clock(chart.since)} to {_clock(chart.until)} UTC\n"
+    lines = [
+        f"{shown(chart.device)} has no numbers of {names} from {_clock(chart.since)} to {_clock(chart.until)} UTC",
+        *(text for line in chart.lines if (text := _instead(chart, line))),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _instead(chart: Chart, line: Line) -> str:
+    """What there is of a series that has nothing to draw."""
+    newest, name = line.newest, shown(line.series.reading)
+    if newest is None:
+        return ""
+    if newest.is_text:
+        asked = f"amber events --device {shlex.quote(shown(chart.device))} --reading {shlex.quote(name)}"
+        return f"the newest value of {name} is a text: `{asked}` shows such"
+    if chart.since <= newest.at < chart.until:
+        return ""
+    return f"the newest value of {name} was observed at {_clock(newest.at)} UTC"
 
 
 def _records(chart: Chart) -> Iterator[dict[str, object]]:
     for line in chart.lines:
         of = {"reading": line.series.reading} if len(chart.lines) > 1 else {}
         for bucket in line.buckets:
-            yield {**of, "start": iso(bucket.start), **{name: getattr(bucket, name) for name in FIELDS[1:]}}
+            told = {name: getattr(bucket, name) for name in FIELDS[1:]}
+            told |= {"mean": without_dust(bucket.mean), "sum": without_dust(bucket.sum)}
+            yield {**of, "start": iso(bucket.start), **told}
 
 
 def _label(series: Series, what: Shown) -> str:
-    unit = f" ({shown(series.unit)})" if series.unit and what != "count" else ""
-    return f"{shown(series.reading)}{unit}"
+    unit = _unit(series)
+    return f"{shown(series.reading)} ({unit})" if unit and what != "count" else shown(series.reading)
+
+
+def _unit(series: Series) -> str:
+    """Nothing where it has none, or is a bare number, which UCUM calls 1."""
+    return "" if series.unit in (None, "1") else shown(series.unit)
 
 
 def _clock(at: int) -> str:

@@ -16,7 +16,8 @@ import typer
 from storage.cli import DEFAULT_STORE, SinceOption, StoreOption, UntilOption, duration_us, moment
 
 if TYPE_CHECKING:
-    from storage.chart import Chart
+    from storage.buckets import Series
+    from storage.chart import Chart, Newest
     from storage.snapshot import OpenLog
 
 DEFAULT_SPAN_US = 86_400_000_000
@@ -57,7 +58,12 @@ def chart(
         typer.Option("--every", metavar="DURATION", help="A point for each step of so long: 10s, 5m, 1h; else chosen."),
     ] = None,
     shown: Annotated[ShownName, typer.Option("--as", help="What of the readings in a step.")] = ShownName.mean,
-    format: Annotated[ChartFormat, typer.Option("--format", help="How to show it.")] = ChartFormat.plot,
+    format: Annotated[
+        ChartFormat | None,
+        typer.Option(
+            "--format", help="How to show it; else what the file is called: .png, .csv, .json.", show_default="plot"
+        ),
+    ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FILE", help="Write there; - is standard output.")
     ] = None,
@@ -68,6 +74,7 @@ def chart(
     Charts of whole minutes and hours come from sums that are kept, however long ago the events were.
     """
     to_stdout = output in (None, "-")
+    format = format or format_of(output)
     if format is ChartFormat.png and (output is None or (to_stdout and sys.stdout.isatty())):
         raise typer.BadParameter("a picture needs a file: -o FILE", param_hint="--output")
     check_names(device, *readings)
@@ -81,6 +88,7 @@ def chart(
 
     with closing(OpenLog(store_path(store))) as log:
         asked = ask(log, device, list(dict.fromkeys(readings)), (begin, end), every_us=every_us, shown=shown)
+        remark = remark_on(log, asked)
     if format is ChartFormat.png:
         content = drawing.png_bytes(asked)
     elif format is ChartFormat.json:
@@ -92,6 +100,8 @@ def chart(
         coloured = to_stdout and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         content = drawing.plot_text(asked, columns, rows, coloured=coloured).encode()
     write(content, None if to_stdout else output)
+    if remark:
+        typer.echo(remark, err=True)
 
 
 def ask(
@@ -104,23 +114,56 @@ def ask(
     shown: ShownName,
 ) -> Chart:
     """The chart that these options mean. Raises NoSuchSeries and TooManyBuckets."""
-    from storage.buckets import buckets, find_series, first_observed
+    from storage.buckets import beginning, buckets, find_series
     from storage.chart import Chart, Line, step_for
 
     series = [find_series(log, device, reading) for reading in readings]
     since, until = span
     until = time.time_ns() // 1_000 if until is None else until
     if since is None:
-        since = until - DEFAULT_SPAN_US
         # What has begun only now fills its chart all the same.
-        since = first_observed(log, series[0].device_id, since, until) or since
+        since = min(beginning(log, one, until - DEFAULT_SPAN_US, until) for one in series)
     if since >= until:
         raise typer.BadParameter("lies in the future", param_hint="--since")
     every_us = every_us or step_for(until - since)
-    lines = [
-        Line(one, buckets(log, device, one.reading, since=since, until=until, every_us=every_us)) for one in series
-    ]
+    lines = []
+    for one in series:
+        found = buckets(log, device, one.reading, since=since, until=until, every_us=every_us)
+        lines.append(Line(one, found, None if found else newest(log, one)))
     return Chart(device, lines, since - since % every_us, until + -until % every_us, every_us, shown.value)
+
+
+def newest(log: OpenLog, series: Series) -> Newest | None:
+    """What is to be said of a series in the place of its numbers."""
+    from storage.chart import Newest
+    from storage.filters import Filters
+    from storage.latest import latest
+
+    for value in latest(log, Filters(devices=(series.device,), readings=(series.reading,))):
+        if value.device == series.device and value.value != "null":  # the name of a device may have a star
+            return Newest(value.at, is_text=value.value.startswith('"'))
+    return None
+
+
+def remark_on(log: OpenLog, asked: Chart) -> str | None:
+    """What its reader has to know of the numbers."""
+    from storage.buckets import as_they_were
+    from storage.render import shown
+    from storage.times import iso
+
+    end = as_they_were(log, asked.lines[0].series, since=asked.since, every_us=asked.every_us)
+    if end is None or asked.empty:
+        return None
+    return (
+        f"amber: sums of {shown(asked.device)} before {iso(end)[:16]}Z are as they were before its messages were read "
+        "again: events of that time are gone, so numbers and units may be the old ones"
+    )
+
+
+def format_of(output: str | None) -> ChartFormat:
+    """What the name of a file says; a drawing where it says nothing."""
+    ending = Path(output or "").suffix.lower().removeprefix(".")
+    return ChartFormat(ending) if ending in ("png", "csv", "json") else ChartFormat.plot
 
 
 def check_names(*names: str) -> None:

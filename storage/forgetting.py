@@ -18,6 +18,7 @@ from sqlalchemy import func, select
 from storage import engine, replacing, schema, segments
 from storage.conditions import as_json
 from storage.event import EVENTS_PER_MESSAGE
+from storage.rollups import LACKING, raise_mark
 from storage.segment import Segment
 
 if TYPE_CHECKING:
@@ -221,7 +222,10 @@ def remove_messages(
 
 
 def thin_rollups(connection: Connection, path: Path, table: str, before: int) -> int:
-    """Delete some buckets before this one; how many rows that were, 0 when none is left."""
+    """Delete some buckets before this one; how many rows that were, 0 when none is left.
+
+    Whoever reads is told how far they went: where a row is lacking, there may have been events all the same.
+    """
     with engine.transaction(connection, path):
         end = connection.exec_driver_sql(
             f"SELECT bucket, series_id FROM {table} WHERE bucket < ? ORDER BY bucket, series_id"
@@ -230,7 +234,10 @@ def thin_rollups(connection: Connection, path: Path, table: str, before: int) ->
         ).first()
         until = (before, -1) if end is None else (end[0], end[1])
         sql = f"DELETE FROM {table} WHERE (bucket, series_id) < (?, ?)"
-        return connection.exec_driver_sql(sql, until).rowcount
+        deleted = connection.exec_driver_sql(sql, until).rowcount
+        if deleted:
+            raise_mark(connection, LACKING.format(table), before if end is None else end[0] + 1)
+        return deleted
 
 
 def asking(connection: Connection) -> Ask:

@@ -90,6 +90,8 @@ class Rollups:
             return [tuple(row) for row in connection.exec_driver_sql(sql, dict(values))]
 
         kept_from = first_whole_hour(ask, device_id)
+        if kept_from > LEAST:
+            raise_mark(connection, AS_THEY_WERE.format(device_id), kept_from)
         for hour in hours:
             if hour < kept_from:
                 continue
@@ -209,6 +211,10 @@ def merge_rows(connection: Connection, table: str, rows: Sequence[RollupRow]) ->
         connection.exec_driver_sql(_MERGE.format(table=table), list(rows))
 
 
+def raise_mark(connection: Connection, name: str, value: int) -> None:
+    connection.exec_driver_sql(_MARK, (name, value))
+
+
 def _row(bucket: int, series_id: int, position: int, known: Sum) -> RollupRow:
     sums = known.count, known.min, known.max, known.sum, known.last_at, known.last
     return bucket, series_id, position, *sums
@@ -220,6 +226,14 @@ def _noted(device_id: int, row: Row) -> Noted:
 
 
 MINUTES, HOURS = "rollup_minutes", "rollup_hours"
+
+LACKING = "lacking.{}"
+"""The mark of a table before which bucket rows may have been dropped by their age."""
+
+AS_THEY_WERE = "as_they_were.{}"
+"""The mark of a device before which hour sums are from before its events were exchanged: not all of these were left."""
+
+_MARK = "INSERT INTO marks VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
 
 _MERGE = (
     "INSERT INTO {table} AS old (bucket, series_id, position, count, min, max, sum, last_at, last)"

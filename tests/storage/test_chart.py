@@ -20,8 +20,10 @@ import storage.cli
 from storage import chart as drawing
 from storage.buckets import Bucket, Series
 from storage.chart import DAY, HOUR, MINUTE, Chart, Line
+from storage.engine import sqlite
 from storage.event import Event, Value
 from storage.keeping import Keeper
+from storage.presence import Presence
 from storage.rollups import Rollups
 from storage.times import SECOND, iso
 from tests.storage.histories import NOON, History, message
@@ -49,7 +51,8 @@ def day(new_history: History) -> Path:
     """A day of one device, an event a minute, with two hours of silence; and a text, and a name that is a formula."""
     minutes = (60 * hour + n for hour in range(24) if hour not in (9, 10) for n in range(60))
     readings: dict[int, dict[str, Value]] = {n: {"t": n / 60, "on": n % 60 < 30, "say": "x"} for n in minutes}
-    new_history.append([(message(), [event(NOON + n * MINUTE, readings[n])]) for n in readings])
+    times = {n: NOON + n * MINUTE for n in readings}
+    new_history.append([(message(received_at=at), [event(at, readings[n])]) for n, at in times.items()])
     with Keeper(new_history.path, [Rollups]) as keeper:
         keeper.catch_up()
     return new_history.path
@@ -122,6 +125,108 @@ def test_every_word_of_as_is_drawn(day: Path) -> None:
         shown = chart(day, "thermo-1", "t", "--as", word, *ALL_DAY)
         assert f", {word} of 10 min" in shown.stdout or f" {word} of 10 min" in shown.stdout
         assert shown.exit_code == 0
+
+
+def test_what_a_file_is_called_says_what_is_written_there(day: Path, tmp_path: Path) -> None:
+    """If nothing else says it; what is called otherwise gets a drawing."""
+    asked = day, "thermo-1", "t", *ALL_DAY
+    for ending in ("csv", "json", "PNG", "txt"):
+        assert chart(*asked, "-o", tmp_path / f"x.{ending}").exit_code == 0
+    for ending in ("csv", "json"):
+        assert (tmp_path / f"x.{ending}").read_text("utf-8") == chart(*asked, "--format", ending).stdout
+    assert (tmp_path / "x.PNG").read_bytes().startswith(PNG)
+    assert "mean of 10 min" in (tmp_path / "x.txt").read_text("utf-8")
+    assert chart(*asked, "--format", "json", "-o", tmp_path / "x.csv").exit_code == 0
+    assert (tmp_path / "x.csv").read_text("utf-8") == (tmp_path / "x.json").read_text("utf-8")
+
+
+def test_sums_of_decimals_are_printed_as_such(new_history: History) -> None:
+    new_history.append(
+        [(message(), [event(NOON + n, {"t": value})]) for n, value in enumerate((739.89, 0.1, 0.1, 0.2))]
+    )
+    asked = new_history.path, "thermo-1", "t", *ALL_DAY, "--every", "1h", "--format"
+    assert chart(*asked, "csv").stdout.splitlines()[1].split(",")[1:] == [
+        "4",
+        "0.1",
+        "739.89",
+        "185.0725",
+        "740.29",
+        "0.2",
+    ]
+    assert json.loads(chart(*asked, "json").stdout)[0]["sum"] == 740.29
+    assert drawing.without_dust(739.9900000000001) == 739.99
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([11_586.21, 11_586.22, 11_586.24], "min 11,586.21, mean 11,586.22, max 11,586.24"),
+        ([0.1, 0.1, 0.1], "min 0.1, mean 0.1, max 0.1"),
+        ([1.0, 2.0], "min 1, mean 1.5, max 2"),
+        ([1e15, 1e15 + 1], "min 1e+15, mean 1e+15, max 1e+15"),
+    ],
+)
+def test_the_line_beneath_tells_the_least_from_the_greatest(values: list[float], text: str) -> None:
+    assert f" {text}; in steps" in drawing.plot_text(a_chart(values), 100, 24, coloured=False)
+
+
+def test_a_bare_number_has_no_unit(new_history: History) -> None:
+    one = Event("thermo-1", "measurement", "json", NOON, {"x": 5.0, "y": 1.0}, units={"x": "1", "y": "%"})
+    new_history.append([(message(), [one])])
+    lines = chart(new_history.path, "thermo-1", "x", "y", *ALL_DAY).stdout.splitlines()
+    assert lines[0].strip() == "thermo-1: x, y (%), mean of 10 min"
+    assert lines[-2:][0] == "x: 1 event, min 5, mean 5, max 5"
+
+
+def test_where_there_are_no_numbers_the_newest_value_is_told(day: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    later = "--since", iso(NOON + 3 * DAY), "--until", iso(NOON + 4 * DAY)
+    assert chart(day, "thermo-1", "t", *later).stdout == (
+        "thermo-1 has no numbers of t from 2026-11-25 11:00 to 2026-11-26 11:00 UTC\n"
+        "the newest value of t was observed at 2026-11-23 10:59 UTC\n"
+    )
+    (_, told) = chart(day, "thermo-1", "say", *ALL_DAY).stdout.splitlines()
+    assert told == ("the newest value of say is a text: `amber events --device thermo-1 --reading say` shows such")
+    assert gateway.__main__.run([*told.split("`")[1].split()[1:], "--store", str(day)]) == 0
+    assert "say=x" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_retention_has_dropped_does_not_shorten_the_chart(new_history: History, known: bool) -> None:  # noqa: FBT001
+    """It begins with the device, whatever of its events is left, as long as something is known of it."""
+    told = [event(NOON + n * HOUR, {"t": n}) for n in range(40)]
+    new_history.append([(message(received_at=one.observed_at), [one]) for one in told])
+    with Keeper(new_history.path, [Rollups, *([Presence] if known else [])]) as keeper:
+        keeper.catch_up()
+    connection = sqlite.connect(new_history.path)
+    for table, id in (("events_1", "id"), ("event_index_1", "event_id")):
+        connection.execute(f"DELETE FROM {table} WHERE {id} < 380000")
+    connection.commit()
+    connection.close()
+
+    def shown(until: int) -> list[str]:
+        asked = "--until", iso(until), "--every", "1h", "--format", "json"
+        return [one["start"] for one in json.loads(chart(new_history.path, "thermo-1", "t", *asked).stdout)]
+
+    assert shown(NOON + 40 * HOUR) == [iso(NOON + n * HOUR) for n in range(16, 40)]
+    assert shown(NOON + 5 * HOUR) == [iso(NOON + n * HOUR) for n in range(5)]
+    drawn = chart(new_history.path, "thermo-1", "t", "--until", iso(NOON + 5 * HOUR), "--format", "plot").stdout
+    assert "in steps of 2 min, 2026-11-22 11:00 to 2026-11-22 16:00 UTC" in drawn
+
+
+def test_sums_from_before_a_reread_are_not_shown_without_a_word(day: Path) -> None:
+    connection = sqlite.connect(day)
+    connection.execute("INSERT INTO forgotten SELECT id, 1, ? FROM devices", (NOON + HOUR,))
+    connection.execute("INSERT INTO corrections SELECT id, ? FROM devices", (NOON // HOUR + 5,))
+    connection.commit()
+    connection.close()
+    for _ in range(2):  # before the keeper has come to it, and after
+        assert chart(day, "thermo-1", "t", *ALL_DAY).stderr == (
+            "amber: sums of thermo-1 before 2026-11-22T13:00Z are as they were before its messages were read again:"
+            " events of that time are gone, so numbers and units may be the old ones\n"
+        )
+        assert chart(day, "thermo-1", "t", *ALL_DAY, "--every", "100s").stderr == ""
+        with Keeper(day, [Rollups]) as keeper:
+            keeper.catch_up()
 
 
 def test_what_has_no_numbers_is_said(day: Path) -> None:

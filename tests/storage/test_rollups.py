@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,6 +80,7 @@ def events(draw: st.DrawFn) -> Event:
 
 
 OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(st.lists(events(), max_size=3), st.just(Rejection("no", "json")))
+AGES = st.sampled_from((None, 1, HOUR, 2 * HOUR, 100_000 * DAY))
 ACTIONS = st.one_of(
     st.tuples(st.just("append"), st.lists(OUTCOMES, min_size=1, max_size=12)),
     st.tuples(
@@ -87,6 +89,7 @@ ACTIONS = st.one_of(
     ),
     st.tuples(st.just("crash"), st.integers(0, 4)),
     st.tuples(st.sampled_from(("note", "flush", "index")), st.none()),
+    st.tuples(st.just("thin"), st.tuples(AGES, AGES)),
 )
 
 
@@ -155,6 +158,8 @@ def test_rollups_and_tail_say_what_all_events_say(actions: list[tuple[str, Any]]
                     rewriter.exchange()
             elif action == "index":
                 history.index_now()
+            elif action == "thin":
+                thin(history.path, *what)
             elif action == "note":
                 kept.keeper.step()
             elif action == "flush":
@@ -167,7 +172,26 @@ def test_rollups_and_tail_say_what_all_events_say(actions: list[tuple[str, Any]]
         kept.flush()
         compare(history.path)
         kept.close()
-        assert rows_kept(history.path) == rows_wanted(history.path)
+        wanted, rows, first = rows_wanted(history.path), rows_kept(history.path), first_sure(history.path)
+        assert not rows_from(rows, first) ^ rows_from(wanted, first)
+
+
+def thin(path: Path, minutes_age_us: int | None, hours_age_us: int | None) -> None:
+    """Drop roll-ups as retention does, three hours after noon."""
+    options = RetentionOptions(minutes_age_us=minutes_age_us, hours_age_us=hours_age_us)
+    prune(path, options, now=lambda: NOON + 3 * HOUR)
+
+
+def first_sure(path: Path) -> dict[str, int]:
+    """The first bucket of each table that cannot have been dropped by its age."""
+    connection = sqlite.connect(path)
+    marks = dict(connection.execute("SELECT name, value FROM marks"))
+    connection.close()
+    return {table: marks.get(f"lacking.rollup_{table}", -(2**63)) for table in ("minutes", "hours")}
+
+
+def rows_from(rows: set[tuple[Any, ...]], first: dict[str, int]) -> set[tuple[Any, ...]]:
+    return {row for row in rows if row[1] >= first[row[0]]}
 
 
 @pytest.fixture
@@ -274,6 +298,74 @@ def test_what_retention_takes_of_one_device_does_not_keep_others_from_being_made
     with Reader(new_history.path) as reader:
         assert [bucket.count for bucket in reader.buckets("a", "t", **ask)] == [15]
         assert [bucket.count for bucket in reader.buckets("noisy", "t", **ask)] == [20]
+
+
+LONG_AGO = 1_699_963_200_000_000 + 20 * MINUTE
+
+
+@pytest.mark.parametrize("every", [MINUTE, 90 * SECOND, 90 * MINUTE, HOUR, DAY])
+@pytest.mark.parametrize(("minutes_age_us", "hours_age_us"), [(DAY, None), (None, DAY), (DAY, DAY)])
+def test_what_is_too_old_for_its_sums_is_told_by_the_events(
+    new_history: History, every: int, minutes_age_us: int | None, hours_age_us: int | None
+) -> None:
+    """What was imported long after, and what came for the same minute when the sum of the others was gone."""
+    ask = {"since": LONG_AGO - DAY, "until": LONG_AGO + DAY, "every_us": every}
+    start = LONG_AGO // every * every
+    with Keeper(new_history.path, [Rollups]) as keeper, Reader(new_history.path) as reader:
+        for n, values in enumerate(([1.5], [1.5, 2.5], [1.5, 2.5, 3.5])):
+            new_history.append([entry(LONG_AGO + n, {"t": values[-1]})])
+            for _ in range(2):
+                found = reader.buckets("a", "t", **ask)
+                assert found == [Bucket(start, len(values), 1.5, values[-1], sum(values), values[-1])]
+                keeper.catch_up()
+            if n != 1:  # the last time the row of one event alone stays
+                thin(new_history.path, minutes_age_us, hours_age_us)
+
+
+def test_where_sums_are_lacking_those_that_have_more_than_the_events_count(ended: History) -> None:
+    """Of minutes whose events have been dropped, and that were dropped themselves but for what came late."""
+    connection = sqlite.connect(ended.path)
+    connection.execute("DELETE FROM events_1 WHERE id < 300000")
+    connection.execute("DELETE FROM event_index_1 WHERE event_id < 300000")
+    connection.execute("DELETE FROM rollup_minutes WHERE bucket IN (?, ?)", (NOON // MINUTE, NOON // MINUTE + 8))
+    connection.execute("INSERT INTO marks VALUES ('lacking.rollup_minutes', ?)", (NOON // MINUTE + 9,))
+    connection.commit()
+    connection.close()
+    with Reader(ended.path) as reader:
+        minutes = reader.buckets("a", "t", since=NOON, until=NOON + HOUR, every_us=MINUTE)
+        assert [((bucket.start - NOON) // MINUTE, bucket.count) for bucket in minutes] == [(n, 6) for n in range(1, 10)]
+        hours = reader.buckets("a", "t", since=NOON, until=NOON + HOUR, every_us=HOUR)
+        assert [bucket.count for bucket in hours] == [60]
+
+
+@pytest.mark.parametrize("whose", ["noisy", "a"])
+def test_sums_that_cannot_be_made_anew_are_told(new_history: History, whose: str) -> None:
+    """A rule has changed the numbers and the unit: where all events are there the sums follow, else it is said."""
+    watts = Event("a", "measurement", "json", NOON, {"power": 500.0}, units={"power": "W"})
+    by_rule = msgspec.structs.replace(watts, readings={"power": 0.5}, units={"power": "kW"})
+    kilowatts = msgspec.structs.replace(by_rule, unit_sources={"power": "rule"})
+    new_history.append([(message(), [watts]), (message(), [watts]), entry(NOON, {"t": 1.0}, "noisy")])
+    connection = sqlite.connect(new_history.path)
+    with Keeper(new_history.path, [Rollups]) as keeper, contextlib.closing(OpenLog(new_history.path)) as log:
+        keeper.catch_up()
+        connection.execute("INSERT INTO forgotten SELECT id, 1, ? FROM devices WHERE device = ?", (NOON, whose))
+        connection.commit()
+        exchange(new_history, [(1, [kilowatts]), (2, [kilowatts])])
+        for _ in range(2):  # before the keeper has seen it, and after
+            series = answering.find_series(log, "a", "power")
+            (bucket,) = answering.buckets(log, "a", "power", since=NOON, until=NOON + 1, every_us=MINUTE)
+            told = [
+                answering.as_they_were(log, series, since=since, every_us=every)
+                for since, every in ((NOON, MINUTE), (NOON - DAY, HOUR), (NOON, SECOND), (NOON + HOUR, HOUR))
+            ]
+            if whose == "a":
+                assert bucket.max == 500
+                assert told == [NOON // HOUR * HOUR + HOUR] * 2 + [None, None]
+            else:
+                assert bucket.max == 0.5
+                assert told == [None] * 4
+            keeper.catch_up()
+    connection.close()
 
 
 def forget_to(path: Path, at: int) -> None:
