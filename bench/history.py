@@ -21,11 +21,11 @@ from bench import rig
 from storage.event import Event, Message
 from storage.filters import Filters
 from storage.history import Reader
-from storage.keeping import Keeper
-from storage.latest import Latest
-from storage.presence import Presence
-from storage.rollups import Rollups
 from storage.store import Store, StoreOptions
+from storage.summaries.keeping import Keeper
+from storage.summaries.latest import Latest
+from storage.summaries.presence import Presence
+from storage.summaries.rollups import Rollups
 from storage.times import iso
 
 DEVICES = 10_000

@@ -25,11 +25,11 @@ from gateway.formats import Formats, Options, Rule, rule
 from gateway.link.errors import LinkError
 from gateway.link.options import LinkOptions
 from gateway.link.subscriptions import parse_subscription
-from storage.ages import RetentionOptions, RetentionRule, age_us, parse_size
 from storage.engine import store_path
 from storage.errors import AmberError
 from storage.event import Fact, Kind
 from storage.filters import check_topic_filter
+from storage.retention.ages import RetentionOptions, RetentionRule, age_us, parse_size
 from storage.store import StoreOptions
 from storage.times import micros, parse_duration
 

@@ -160,8 +160,8 @@ def asks_json(cursor: Cursor) -> str | None:
 
 
 def filters_of(cursor: Cursor) -> Filters:
-    from storage.bookmark import asked_by
     from storage.consumers import remembered
+    from storage.replay.bookmark import asked_by
 
     return asked_by(cursor).filters if cursor.kind == "replay" else remembered(cursor)
 

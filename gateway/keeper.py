@@ -18,8 +18,8 @@ from pathlib import Path
 import msgspec
 
 from gateway.logs import set_up
-from storage.ages import RetentionOptions
 from storage.errors import AmberError
+from storage.retention.ages import RetentionOptions
 
 logger = logging.getLogger("amber.keeper")
 
@@ -117,11 +117,11 @@ def persist(task: Task, stopping: threading.Event) -> None:
 
 
 def be_keeper(task: Task, stopping: threading.Event) -> None:
-    from storage.keeping import Keeper
-    from storage.latest import Latest
-    from storage.presence import Presence
     from storage.retention import Retention
-    from storage.rollups import Rollups
+    from storage.summaries.keeping import Keeper
+    from storage.summaries.latest import Latest
+    from storage.summaries.presence import Presence
+    from storage.summaries.rollups import Rollups
 
     with Keeper(
         Path(task.store),

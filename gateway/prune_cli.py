@@ -11,9 +11,9 @@ from gateway.formats_cli import ConfigOption, UsageError
 from storage.cli import Format, FormatOption, write
 
 if TYPE_CHECKING:
-    from storage.forgetting import Counts
     from storage.render import View
     from storage.retention import Report
+    from storage.retention.forgetting import Counts
 
 Line = tuple[str, int | None, int | None, int | None, int | None, int | None, str | None, str | None, int | None]
 """What it is; segments, messages, events, rejections, roll-ups; received from and to; bytes. None: none of that."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gateway.link.address import Address
     from gateway.replay_run import Account, Request
     from gateway.sinks.topics import TopicOf
-    from storage.bookmark import Bookmark
+    from storage.replay.bookmark import Bookmark
 
 DEFAULT_PREFIX = "replay/"
 
@@ -127,7 +127,7 @@ def replay(
 
     from gateway.replay_run import Request
     from storage.engine import store_path
-    from storage.player import Manner
+    from storage.replay.player import Manner
 
     request = Request(
         path=store_path(store),
@@ -186,7 +186,7 @@ def bookmarked(
         return
     from msgspec.structs import replace
 
-    from storage.bookmark import Asked, Bookmark
+    from storage.replay.bookmark import Asked, Bookmark
 
     asked = Asked(request.filters, since, until, request.limit)
     with Bookmark(request.path, name, asked, restart=restart) as bookmark:

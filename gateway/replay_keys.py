@@ -12,7 +12,7 @@ import tty
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from storage.player import Player
+from storage.replay.player import Player
 
 KEYS_HELP = "space: pause · →: one event while paused · ↑ ↓: speed · [ ]: 10 s back, on · PgUp PgDn: 60 s · q: end"
 

@@ -17,14 +17,14 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.streams import ends_within_a_line, sync
-from storage.bookmark import Bookmark
 from storage.event import Message, Properties, StoredEvent
 from storage.event_json import events_json
 from storage.filters import Filters
 from storage.off_loop import off_loop
-from storage.player import Ahead, Manner, Played, Player
 from storage.replay import events_player, messages_player, moved, replay_lines, stamp
-from storage.state import State, start_of
+from storage.replay.bookmark import Bookmark
+from storage.replay.player import Ahead, Manner, Played, Player
+from storage.replay.state import State, start_of
 
 if TYPE_CHECKING:
     from gateway.link.address import Address
@@ -245,7 +245,7 @@ class Show(Generic[T]):
     def _retime(self, event: StoredEvent) -> None:
         """Let this event be now, unless another has been."""
         if self._request.retime and self._moved_us is None:
-            from storage.pace import time_of
+            from storage.replay.pace import time_of
 
             self._moved_us = now_us() - time_of(event, self._request.manner.clock)
 

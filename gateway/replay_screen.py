@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from storage.player import Played, Player
+    from storage.replay.player import Played, Player
 
 DRAW_EVERY_S = 0.25
 BAR_CELLS = 10

@@ -13,9 +13,9 @@ from typing import Literal
 
 import msgspec
 
-from storage.buckets import Bucket, Series
 from storage.errors import AmberError
 from storage.render import shown
+from storage.summaries.buckets import Bucket, Series
 from storage.times import SECOND, iso
 
 Shown = Literal["count", "min", "max", "mean", "sum", "last"]

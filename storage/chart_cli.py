@@ -16,9 +16,9 @@ import typer
 from storage.cli import DEFAULT_STORE, SinceOption, StoreOption, UntilOption, duration_us, moment
 
 if TYPE_CHECKING:
-    from storage.buckets import Series
     from storage.chart import Chart, Newest
     from storage.snapshot import OpenLog
+    from storage.summaries.buckets import Series
 
 DEFAULT_SPAN_US = 86_400_000_000
 SHORTEST_STEP_US = 1_000
@@ -114,8 +114,8 @@ def ask(
     shown: ShownName,
 ) -> Chart:
     """The chart that these options mean. Raises NoSuchSeries and TooManyBuckets."""
-    from storage.buckets import beginning, buckets, find_series
     from storage.chart import Chart, Line, step_for
+    from storage.summaries.buckets import beginning, buckets, find_series
 
     series = [find_series(log, device, reading) for reading in readings]
     since, until = span
@@ -137,7 +137,7 @@ def newest(log: OpenLog, series: Series) -> Newest | None:
     """What is to be said of a series in the place of its numbers."""
     from storage.chart import Newest
     from storage.filters import Filters
-    from storage.latest import latest
+    from storage.summaries.latest import latest
 
     for value in latest(log, Filters(devices=(series.device,), readings=(series.reading,))):
         if value.device == series.device and value.value != "null":  # the name of a device may have a star
@@ -147,8 +147,8 @@ def newest(log: OpenLog, series: Series) -> Newest | None:
 
 def remark_on(log: OpenLog, asked: Chart) -> str | None:
     """What its reader has to know of the numbers."""
-    from storage.buckets import as_they_were
     from storage.render import shown
+    from storage.summaries.buckets import as_they_were
     from storage.times import iso
 
     end = as_they_were(log, asked.lines[0].series, since=asked.since, every_us=asked.every_us)

@@ -8,16 +8,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from storage.buckets import Bucket, buckets
 from storage.event import Fact, Message, PendingReread, StoredEvent
 from storage.filters import Clock, Filters
-from storage.latest import LatestValue, StoredSeries, latest, series
 from storage.outcomes import Choice, StoredOutcome, outcomes
 from storage.overview import Status, status
-from storage.presence import StoredDevice, devices
 from storage.rejections import StoredRejection, rejections
 from storage.shapes import Shape, Shapes
 from storage.snapshot import SCANNED_EVENTS, OpenLog
+from storage.summaries.buckets import Bucket, buckets
+from storage.summaries.latest import LatestValue, StoredSeries, latest, series
+from storage.summaries.presence import StoredDevice, devices
 from storage.walk import Walk
 
 __all__ = [

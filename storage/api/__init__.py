@@ -205,8 +205,8 @@ class Log:
         ever with None.
         """
         from storage.api.player import Player
-        from storage.player import Manner
         from storage.replay import events_player
+        from storage.replay.player import Manner
 
         self._store.check()
         filters = filters_of(

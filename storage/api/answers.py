@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar, overload
 import msgspec
 
 from storage.api.event import moment
-from storage.buckets import Bucket as StoredBucket
 from storage.event import Value
-from storage.latest import LatestValue, StoredSeries
-from storage.presence import StoredDevice
+from storage.summaries.buckets import Bucket as StoredBucket
+from storage.summaries.latest import LatestValue, StoredSeries
+from storage.summaries.presence import StoredDevice
 
 if TYPE_CHECKING:
     import pandas as pd

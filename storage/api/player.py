@@ -7,10 +7,10 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Literal
 
-from storage import player
 from storage.api.event import Event, moment
 from storage.api.words import count, speed_of
 from storage.event import StoredEvent
+from storage.replay import player
 
 
 class Player:

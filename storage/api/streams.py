@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from storage.player import Player
+    from storage.replay.player import Player
 
 FRAME_PAGE_EVENTS = 8_192
 """Of larger pages a table is made quicker, but while one is read the writer cannot checkpoint."""
@@ -203,8 +203,8 @@ def replaying(
     paced = None if speed == math.inf else speed
 
     def read() -> Generator[list[StoredEvent], None, None]:
-        from storage.pace import Pace
-        from storage.player import measured, page_events
+        from storage.replay.pace import Pace
+        from storage.replay.player import measured, page_events
 
         with store.reader() as reader:
             pages = reader.pages(filters, limit=limit, page_events=page_events(paced))
@@ -212,8 +212,8 @@ def replaying(
             yield from in_time(timed, speed, store.closed)
 
     async def read_async() -> AsyncGenerator[list[StoredEvent], None]:
-        from storage.player import Manner
         from storage.replay import events_player
+        from storage.replay.player import Manner
 
         store.check()
         manner = Manner(speed=paced, clock=clock, max_gap_us=max_gap_us)

@@ -22,8 +22,7 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from storage import checking, keeping
-from storage.ages import RetentionOptions, RetentionRule
+from storage import checking
 from storage.backup import backup
 from storage.consumers import Consumer
 from storage.cursors import cursors
@@ -31,13 +30,14 @@ from storage.engine import sqlite
 from storage.errors import StoreError
 from storage.event import EVENTS_PER_MESSAGE, Event, Kind, Message, Outcome, Rejection, StoredEvent
 from storage.history import Reader
-from storage.keeping import Keeper
-from storage.latest import Latest
-from storage.presence import Presence
 from storage.retention import Retention, prune
-from storage.rollups import Rollups
+from storage.retention.ages import RetentionOptions, RetentionRule
 from storage.store import Store, StoreOptions
-from storage.summaries import HOUR_US, MINUTE_US
+from storage.summaries import HOUR_US, MINUTE_US, keeping
+from storage.summaries.keeping import Keeper
+from storage.summaries.latest import Latest
+from storage.summaries.presence import Presence
+from storage.summaries.rollups import Rollups
 from tests.storage.histories import NOON, check, stored_event
 from tests.storage.lives import newest_values, truths
 

@@ -11,10 +11,10 @@ import pytest
 
 from gateway.__main__ import run
 from gateway.config import ConfigError, load
-from storage.ages import DAY_US, RetentionOptions, RetentionRule
 from storage.cursors import Cursors
 from storage.event import EVENTS_PER_MESSAGE, Event, Message, Rejection
 from storage.history import Reader
+from storage.retention.ages import DAY_US, RetentionOptions, RetentionRule
 from storage.store import Store, StoreOptions
 from storage.writer import Writer
 

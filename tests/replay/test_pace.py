@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from storage.event import StoredEvent
 from storage.filters import Clock
-from storage.pace import CATCH_UP_S
 from storage.replay import Manner, Pace, Played, Player, time_of
+from storage.replay.pace import CATCH_UP_S
 from tests.replay.filled import SECOND, T0, Events, FakeWatch, event
 
 HOUR = 3_600 * SECOND

@@ -15,7 +15,7 @@ from storage.event import EVENTS_PER_MESSAGE, Entry, Event, Kind, Message, Store
 from storage.filters import Filters
 from storage.history import Reader
 from storage.replay import time_of
-from storage.state import State, start_of
+from storage.replay.state import State, start_of
 from storage.store import Store, StoreOptions
 from storage.summaries import NOT_OF_THE_DEVICE
 from tests.replay.filled import SECOND, T0, position

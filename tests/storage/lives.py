@@ -10,11 +10,11 @@ from typing import NamedTuple
 import msgspec
 
 from storage.event import Detail, Entry, Event, Kind, Message, Outcome, Rejection, StoredEvent, Value
-from storage.keeping import Keeper
-from storage.latest import Latest
-from storage.presence import Presence, told
 from storage.snapshot import OpenLog
 from storage.summaries import Summary
+from storage.summaries.keeping import Keeper
+from storage.summaries.latest import Latest
+from storage.summaries.presence import Presence, told
 from tests.storage.histories import NOON
 
 SECOND = 1_000_000

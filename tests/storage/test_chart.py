@@ -18,13 +18,13 @@ import gateway.__main__
 import storage.chart_cli
 import storage.cli
 from storage import chart as drawing
-from storage.buckets import Bucket, Series
 from storage.chart import DAY, HOUR, MINUTE, Chart, Line
 from storage.engine import sqlite
 from storage.event import Event, Value
-from storage.keeping import Keeper
-from storage.presence import Presence
-from storage.rollups import Rollups
+from storage.summaries.buckets import Bucket, Series
+from storage.summaries.keeping import Keeper
+from storage.summaries.presence import Presence
+from storage.summaries.rollups import Rollups
 from storage.times import SECOND, iso
 from tests.storage.histories import NOON, History, message
 

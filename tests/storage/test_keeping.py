@@ -10,12 +10,11 @@ from random import Random
 import pytest
 from sqlalchemy import Connection
 
-from storage import keeping
 from storage.engine import sqlite
 from storage.errors import StoreBusy, StoreError, StoreGone
-from storage.keeping import Keeper
 from storage.snapshot import OpenLog
-from storage.summaries import HOUR_US, Noted, SeriesIds
+from storage.summaries import HOUR_US, Noted, SeriesIds, keeping
+from storage.summaries.keeping import Keeper
 from tests.storage.histories import NOON, History, entries, outcome
 from tests.storage.test_append import rows
 

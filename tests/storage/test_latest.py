@@ -23,17 +23,17 @@ from sqlalchemy import Connection
 from typer.testing import CliRunner, Result
 
 import storage.latest_cli
-from storage import keeping
 from storage.errors import StoreError
 from storage.event import Detail, Entry, Event, Rejection
 from storage.filters import Filters
 from storage.history import EVERYTHING, LatestValue, Reader, StoredSeries
-from storage.keeping import MakeSummary
-from storage.latest import Latest
-from storage.presence import Presence
 from storage.render import age
 from storage.rereading import Rewriter
 from storage.store import StoreOptions
+from storage.summaries import keeping
+from storage.summaries.keeping import MakeSummary
+from storage.summaries.latest import Latest
+from storage.summaries.presence import Presence
 from storage.times import iso
 from tests.storage.histories import NOON, ROOT, History, message
 from tests.storage.lives import (
@@ -177,7 +177,7 @@ def test_a_value_that_is_older_than_what_has_just_come_is_not_stale(new_history:
 def test_more_series_than_one_read_takes_come_in_order(
     new_history: History, monkeypatch: pytest.MonkeyPatch, series_a_read: int
 ) -> None:
-    monkeypatch.setattr("storage.latest.SERIES_A_READ", series_a_read)
+    monkeypatch.setattr("storage.summaries.latest.SERIES_A_READ", series_a_read)
     wide = {f"r{n}": n for n in range(250)}
     new_history.append([said(1, measured("b", 1, dict(wide)))])
     new_history.append([said(2 + n, measured(f"{'ac'[n % 2]}{n}", 2, {"t": n})) for n in range(50)])

@@ -13,9 +13,9 @@ import pytest
 from storage.event import EVENTS_PER_MESSAGE, Entry, Event, Kind, Rejection, Value
 from storage.filters import Filters
 from storage.history import Reader, StoredDevice
-from storage.past import COLUMNS, NotedRows
-from storage.presence import Noting, told
 from storage.snapshot import OpenLog
+from storage.summaries.past import COLUMNS, NotedRows
+from storage.summaries.presence import Noting, told
 from storage.times import iso
 from tests.storage.histories import NOON, History
 from tests.storage.lives import HOUR, SECOND, keep, measured, said
@@ -213,7 +213,7 @@ def test_after_an_exchange_a_device_may_still_come_back(new_history: History) ->
 def test_the_first_sign_of_life_counts_in_whatever_order_its_hours_are_corrected(
     new_history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.keeping.CORRECTED_HOURS", 1)
+    monkeypatch.setattr("storage.summaries.keeping.CORRECTED_HOURS", 1)
     away = measured("pump", 1, {}, kind="death")
     new_history.append([said(1, away), said(2), said(3), said(4, value(4, "lamp"))])
     keep(new_history.path)
@@ -254,7 +254,7 @@ def test_a_device_stays_listed_when_retention_has_dropped_all_it_had(tmp_path: P
 def test_many_devices_are_read_in_blocks_and_chosen_by_name(
     new_history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.presence.DEVICES_A_READ", 30)
+    monkeypatch.setattr("storage.summaries.presence.DEVICES_A_READ", 30)
     names = [f"d{number}" for number in range(250)]
     new_history.append([said(1, value(1, name)) for name in names])
     for _ in range(2):

@@ -18,20 +18,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage import engine, retention
-from storage.ages import DAY_US, FOREVER, RetentionOptions, RetentionRule, age_us, parse_size
 from storage.cursors import Cursors
 from storage.engine import sqlite
 from storage.event import EVENTS_PER_MESSAGE, Entry, Event, Message, Rejection
 from storage.filters import Filters, topic_matcher
-from storage.forgetting import Counts
 from storage.history import Reader
-from storage.keeping import Keeper
-from storage.latest import Latest
 from storage.rereading import Rewriter
 from storage.retention import Report, Retention, prune
+from storage.retention.ages import DAY_US, FOREVER, RetentionOptions, RetentionRule, age_us, parse_size
+from storage.retention.forgetting import Counts
 from storage.segment import Segment
 from storage.snapshot import OpenLog
 from storage.store import Store, StoreOptions
+from storage.summaries.keeping import Keeper
+from storage.summaries.latest import Latest
 from storage.writer import Writer
 from tests.storage.histories import NOON, History, check, entries, outcome
 from tests.storage.test_append import rows

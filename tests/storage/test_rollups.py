@@ -17,19 +17,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
-from storage import buckets as answering
-from storage import device_events
-from storage.ages import RetentionOptions, RetentionRule
-from storage.buckets import Bucket, NoSuchSeries, TooManyBuckets
 from storage.engine import sqlite
 from storage.event import Detail, Entry, Event, Outcome, Quality, Rejection, Value
 from storage.history import Reader
-from storage.keeping import Keeper
 from storage.rereading import Rewriter
 from storage.retention import prune
-from storage.rollups import Rollups
+from storage.retention.ages import RetentionOptions, RetentionRule
 from storage.snapshot import OpenLog
 from storage.store import StoreOptions
+from storage.summaries import buckets as answering
+from storage.summaries import device_events
+from storage.summaries.buckets import Bucket, NoSuchSeries, TooManyBuckets
+from storage.summaries.keeping import Keeper
+from storage.summaries.rollups import Rollups
 from tests.storage.histories import NOON, History, message
 
 SECOND = 1_000_000

@@ -12,9 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from storage.conditions import Row
-from storage.device_events import LEAST, Wanted, bound, device_events
 from storage.errors import AmberError
-from storage.rollups import (
+from storage.segment import Segment
+from storage.snapshot import OpenLog
+from storage.summaries import HOUR_US, MINUTE_US, NOT_OF_THE_DEVICE
+from storage.summaries.device_events import LEAST, Wanted, bound, device_events
+from storage.summaries.rollups import (
     AS_THEY_WERE,
     CURSOR,
     HOURS,
@@ -26,9 +29,6 @@ from storage.rollups import (
     first_whole_hour,
     sound,
 )
-from storage.segment import Segment
-from storage.snapshot import OpenLog
-from storage.summaries import HOUR_US, MINUTE_US, NOT_OF_THE_DEVICE
 
 MOST_BUCKETS = 50_000
 """A month of minutes; as many fit the memory of any machine."""

@@ -20,9 +20,9 @@ from sqlalchemy import Connection
 from storage import engine
 from storage.errors import StoreFull
 from storage.filters import Filters
-from storage.past import COLUMNS, NotedRows
 from storage.snapshot import OpenLog
 from storage.summaries import Noted, Summary
+from storage.summaries.past import COLUMNS, NotedRows
 from storage.walk import Walk
 
 logger = logging.getLogger("amber.keeper")

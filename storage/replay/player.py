@@ -16,7 +16,7 @@ import msgspec
 from storage.event import StoredEvent
 from storage.filters import Clock
 from storage.off_loop import off_loop
-from storage.pace import Limit, Pace, Timeline, speed_of
+from storage.replay.pace import Limit, Pace, Timeline, speed_of
 
 PACED_PAGE_EVENTS = 200
 """A thread that makes so many events out of rows lets the others wait for less than a millisecond."""

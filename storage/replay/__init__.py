@@ -18,8 +18,8 @@ from storage.event import Message, StoredEvent
 from storage.filters import Clock, Filters
 from storage.history import Reader
 from storage.off_loop import off_loop
-from storage.pace import Pace, time_of
-from storage.player import PACED_PAGE_EVENTS, Manner, Played, Player, measured, page_events
+from storage.replay.pace import Pace, time_of
+from storage.replay.player import PACED_PAGE_EVENTS, Manner, Played, Player, measured, page_events
 from storage.snapshot import OpenLog
 from storage.walk import Walk
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from storage.conditions import Ask, Row
-from storage.device_events import LEAST, Wanted, device_events
 from storage.event import Value
 from storage.snapshot import OpenLog
 from storage.summaries import FORGOTTEN, HOUR_US, MINUTE_US, NOT_OF_THE_DEVICE, Noted, SeriesIds, said
+from storage.summaries.device_events import LEAST, Wanted, device_events
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -19,7 +19,7 @@ from storage.conditions import Conditions, Row, as_json, marked, quoted
 from storage.event import EVENTS_PER_MESSAGE, Message, StoredEvent, Value
 from storage.filters import Clock, Filters
 from storage.history import Reader
-from storage.pace import time_of
+from storage.replay.pace import time_of
 from storage.shapes import Shape, Shapes
 from storage.snapshot import OpenLog, Stretch
 from storage.summaries import NOT_OF_THE_DEVICE, SeriesIds

@@ -14,9 +14,9 @@ from storage.conditions import as_json, devices_picked
 from storage.event import EVENTS_PER_MESSAGE, Value
 from storage.filters import Filters
 from storage.names import Names
-from storage.past import NotedRows, Past, Tallies
 from storage.snapshot import OpenLog
 from storage.summaries import FORGOTTEN, NOT_OF_THE_DEVICE, Noted
+from storage.summaries.past import NotedRows, Past, Tallies
 from storage.walk import Walk
 
 if TYPE_CHECKING:

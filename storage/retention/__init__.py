@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from storage import engine
-from storage.ages import FOREVER, Ages, RetentionOptions
 from storage.conditions import as_json
 from storage.event import EVENTS_PER_MESSAGE
-from storage.forgetting import (
+from storage.retention.ages import FOREVER, Ages, RetentionOptions
+from storage.retention.forgetting import (
     EVERYTHING,
     Counts,
     Holder,

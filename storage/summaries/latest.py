@@ -11,9 +11,9 @@ from storage.clocks import CLOCKS_SET_SINCE_US, believed
 from storage.conditions import Row, as_json, devices_picked
 from storage.event import Value
 from storage.filters import Filters
-from storage.past import COLUMNS, EARLIEST, LATEST, NotedRows, Past
 from storage.snapshot import OpenLog
 from storage.summaries import HOUR_US, NOT_OF_THE_DEVICE, Noted, SeriesIds, said
+from storage.summaries.past import COLUMNS, EARLIEST, LATEST, NotedRows, Past
 from storage.walk import Walk
 
 if TYPE_CHECKING:

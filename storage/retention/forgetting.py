@@ -18,8 +18,8 @@ from sqlalchemy import func, select
 from storage import engine, replacing, schema, segments
 from storage.conditions import as_json
 from storage.event import EVENTS_PER_MESSAGE
-from storage.rollups import LACKING, raise_mark
 from storage.segment import Segment
+from storage.summaries.rollups import LACKING, raise_mark
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
