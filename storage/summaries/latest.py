@@ -99,8 +99,8 @@ class Latest:
     def correct(self, connection: Connection, device_id: int, hours: Sequence[int], position: int) -> None:  # noqa: ARG002
         """Look at what is kept of the device, and at what the hours have; and further back only for what is lost.
 
-        A value is lost when its event has it no more, or has it at an earlier time. One that retention has dropped
-        stays until a newer one comes.
+        A value is lost when its event has it no more, or has it at an earlier time; what another event has at that very
+        time, before it in the log, does not stand for it. One that retention has dropped stays until a newer one comes.
         """
         past, found, lost = Past(connection, self._noted, device_id), NewestValues(), list[str]()
         kept = list(map(tuple, connection.exec_driver_sql(_KEPT, (device_id,))))
@@ -109,7 +109,7 @@ class Latest:
             found.note([] if event is None else [event])
         for reading, event_id, at in kept:
             value = found.get((device_id, reading))
-            if (value is None or value[0] < at) and not past.dropped(event_id):
+            if (value is None or value[:2] < (at, event_id)) and not past.dropped(event_id):
                 lost.append(reading)
         found.note(past.of_hours(self._telling(connection, device_id, kept, hours)))
         if lost:

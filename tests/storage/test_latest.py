@@ -343,6 +343,15 @@ def see_truth(history: History, *, with_words: bool = True) -> None:
             assert (one.online, one.online_since) == truth[device][3:]
 
 
+def test_a_value_that_is_lost_gives_way_to_an_earlier_event_of_the_same_moment(new_history: History) -> None:
+    both, one = {"t": 1, "u": 1}, {"t": 2}
+    new_history.append([said(1, measured("d", 1, both)), said(2, measured("d", 1, one))])
+    keep(new_history.path)
+    new_history.replace([(2, [measured("other", 1, one)])])
+    keep(new_history.path)
+    see_truth(new_history)
+
+
 STEPS = "append", "append", "index", "note", "keep", "kill", "reopen", "replace"
 
 
