@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 
 import storage.latest_cli
 from storage.errors import StoreError
-from storage.event import Detail, Entry, Event, Rejection
+from storage.event import Detail, Entry, Event, Rejection, Value
 from storage.filters import Filters
 from storage.history import EVERYTHING, LatestValue, Reader, StoredSeries
 from storage.render import age
@@ -344,7 +344,8 @@ def see_truth(history: History, *, with_words: bool = True) -> None:
 
 
 def test_a_value_that_is_lost_gives_way_to_an_earlier_event_of_the_same_moment(new_history: History) -> None:
-    both, one = {"t": 1, "u": 1}, {"t": 2}
+    both: dict[str, Value] = {"t": 1, "u": 1}
+    one: dict[str, Value] = {"t": 2}
     new_history.append([said(1, measured("d", 1, both)), said(2, measured("d", 1, one))])
     keep(new_history.path)
     new_history.replace([(2, [measured("other", 1, one)])])
