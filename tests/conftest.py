@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """A run without a time limit can hang for ever: refuse it at the start."""
     if not config.pluginmanager.hasplugin("timeout"):
         raise pytest.UsageError("pytest-timeout is missing: run the tests with ./run test")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Run behind a shell's `&` or nohup, we and all that we start would not hear Ctrl-C, which many tests send.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
