@@ -112,7 +112,7 @@ def open_writer_beside(path: Path) -> Any:
             f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
         )
         try:
-            _see_version(path, connection.execute("PRAGMA user_version").fetchone()[0])
+            see_version(path, connection.execute("PRAGMA user_version").fetchone()[0])
             connection.execute(f"PRAGMA busy_timeout={PATIENCE_MS}")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA wal_autocheckpoint={5 * CHECKPOINT_PAGES}")
@@ -136,7 +136,8 @@ def beside(connection: Any, path: Path) -> Iterator[None]:
             raise
 
 
-def _see_version(path: Path, version: int) -> None:
+def see_version(path: Path, version: int) -> None:
+    """Raises StoreError where the tables of a store are not those of today."""
     if version != SCHEMA_VERSION:
         raise StoreError(f"{path} was written by an older Amber: `amber run` brings it up to date")
 
@@ -150,7 +151,7 @@ def open_beside(path: Path) -> Connection:
     connection = open_writer(path)
     try:
         with translated(path):
-            _see_version(path, connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+            see_version(path, connection.exec_driver_sql("PRAGMA user_version").scalar_one())
             connection.exec_driver_sql(f"PRAGMA busy_timeout={PATIENCE_MS}")
             connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
             connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint={5 * CHECKPOINT_PAGES}")

@@ -19,6 +19,7 @@ from storage.catalog import ENTER_SERIES, UPDATE_SERIES, series_of, units_of
 from storage.event import EVENTS_PER_MESSAGE, Detail, Event, Outcome, Rejection
 from storage.rows import insert_rows
 from storage.segment import Segment
+from storage.summaries import HOUR_US
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -334,12 +335,11 @@ _COUNTED = (
     f" (SELECT count(*) FROM {_VERDICTS} WHERE r.id IS NOT NULL AND s.reason IS NULL)"
 )
 _MOVED = "id <= :indexed_to AND (old_device_id IS NOT device_id OR old_observed_at IS NOT observed_at)"
-_HOUR_US = 3_600_000_000
 
 
 def _hour(at: str) -> str:
     """The number of the hour since the epoch; SQL's division cuts towards zero."""
-    return f"{at} / {_HOUR_US} - ({at} % {_HOUR_US} < 0)"
+    return f"{at} / {HOUR_US} - ({at} % {HOUR_US} < 0)"
 
 
 _EXCHANGE = (

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Self
 
 from storage import engine, lessons, segments
-from storage.errors import StoreError
 from storage.event import Fact, Lessons, Outcome, Rejection
 from storage.lessons import storable_lessons
 from storage.replacing import Replaced, Stage, total
@@ -109,16 +108,12 @@ class Rewriter:
         self._connection = engine.open_writer(self.path)
         try:
             with engine.translated(self.path):
-                self._check_version()
+                engine.see_version(self.path, self._connection.exec_driver_sql("PRAGMA user_version").scalar_one())
                 self._connection.exec_driver_sql(f"PRAGMA busy_timeout={engine.PATIENCE_MS}")
                 self._stage = Stage(self._connection)
         except BaseException:
             self._connection.close()
             raise
-
-    def _check_version(self) -> None:
-        if self._connection.exec_driver_sql("PRAGMA user_version").scalar_one() != engine.SCHEMA_VERSION:
-            raise StoreError(f"{self.path} was written by an older Amber: `amber run` brings it up to date")
 
     def _put(self, segment: int, outcomes: Sequence[tuple[int, Outcome]]) -> None:
         ids = [message_id for message_id, _ in outcomes]
