@@ -71,27 +71,24 @@ def simulate(
     """Simulate devices that publish to the broker, until --duration is over or Ctrl-C."""
     from devices import simulation
     from devices.counts import summary
-    from devices.plan import Plan
+    from devices.fleet import Fleet, any_seed, of_models
 
-    plan = Plan(
-        devices=devices,
-        rate=_rate(rate),
-        qos=qos,
-        models=_models(models),
+    fleet = Fleet(
+        groups=of_models(_models(models), devices=devices, rate=_rate(rate), qos=qos),
         start_us=_start(start),
+        seed=any_seed() if seed is None else f"{seed}",
         duration_s=None if duration is None else _seconds(duration, "--duration"),
-        seed=seed,
     )
     address = _address(broker, ca_file)
     within_s = _seconds(connect_timeout, "--connect-timeout")
     try:
-        counts = simulation.simulate(plan, address, ca_file=ca_file, ledger=ledger, connect_within_s=within_s)
+        counts = simulation.simulate(fleet, address, ca_file=ca_file, ledger=ledger, connect_within_s=within_s)
     except DeviceError as error:
         print(f"amber: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     print(summary(counts))
     if counts.failed:
-        print(f"amber: {counts.failed} events failed: {counts.trouble or 'no answer in time'}", file=sys.stderr)
+        print(f"amber: {counts.failed} messages failed: {counts.trouble or 'no answer in time'}", file=sys.stderr)
 
 
 def _rate(rate: float) -> float:

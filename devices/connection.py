@@ -24,6 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from devices.address import Address
 from devices.errors import ConnectionLost
+from devices.outgoing import Publication
 
 KEEPALIVE_S = 20
 """After one and a half times this, the broker publishes the will of a device that is silently gone."""
@@ -46,15 +47,8 @@ class Door(msgspec.Struct, frozen=True):
     tls: ssl.SSLContext | None = None
 
 
-class Will(msgspec.Struct, frozen=True):
-    """What the broker publishes for a device that ends without a farewell."""
-
-    topic: str
-    payload: bytes
-
-
 @asynccontextmanager
-async def connect(door: Door, client_id: str, will: Will) -> AsyncIterator[Connection]:
+async def connect(door: Door, client_id: str, will: Publication | None) -> AsyncIterator[Connection]:
     """A connection, for the time of the block. If it ends earlier, the block is interrupted by ConnectionLost."""
     connection = Connection(door, client_id, will)
     try:
@@ -79,7 +73,7 @@ async def connect(door: Door, client_id: str, will: Will) -> AsyncIterator[Conne
 class Connection(aiomqtt.Client):
     """aiomqtt's client, with `send` in the place of `publish`: it also hears that a message is refused."""
 
-    def __init__(self, door: Door, client_id: str, will: Will) -> None:
+    def __init__(self, door: Door, client_id: str, will: Publication | None) -> None:
         super().__init__(
             door.address.host,
             door.address.port,
@@ -87,7 +81,7 @@ class Connection(aiomqtt.Client):
             password=door.address.password,
             identifier=client_id,
             protocol=aiomqtt.ProtocolVersion.V5,
-            will=aiomqtt.Will(will.topic, will.payload, qos=1, retain=True),
+            will=None if will is None else aiomqtt.Will(will.topic, will.payload, qos=1, retain=will.retain),
             keepalive=KEEPALIVE_S,
             tls_context=door.tls,
             logger=_SILENT,
@@ -101,9 +95,9 @@ class Connection(aiomqtt.Client):
     async def open(self) -> None:
         await self.__aenter__()
 
-    def send(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> Answer:
+    def send(self, publication: Publication, *, qos: int) -> Answer:
         """Hand over a message; what it returns is done when the broker has answered."""
-        sent = self._client.publish(topic, payload, qos, retain)
+        sent = self._client.publish(publication.topic, publication.payload, qos, publication.retain)
         if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise aiomqtt.MqttCodeError(sent.rc, "cannot publish")
         answer: Answer = asyncio.get_running_loop().create_future()

@@ -12,19 +12,21 @@ PLAIN_EVERY_S = 5.0
 
 
 class Counts(msgspec.Struct):
-    """Counted in events, each once, unless it says otherwise.
+    """Counted in messages of telemetry, each once, unless it says otherwise.
 
-    `published`: handed to a connection; `acknowledged`: the broker has answered yes, which it never does at QoS 0;
+    `published`: handed to a connection; `unanswerable`: of these, at QoS 0; `acknowledged`: the broker has answered
+    yes; `receipted`: the gateway has;
     `failed`: will never be either, as the outbox was full, the broker refused it, or the run ended before an answer.
-    `repeated`: publications beyond the first of an event; `statuses`: status messages acknowledged.
+    `repeated`: publications beyond the first of a message; `statuses`: status messages acknowledged.
     `elapsed_s` ends with the last answer; saying goodbye is not counted.
     """
 
     devices: int
-    qos: int
     published: int = 0
+    unanswerable: int = 0
     acknowledged: int = 0
     failed: int = 0
+    receipted: int = 0
     repeated: int = 0
     statuses: int = 0
     connected: int = 0
@@ -33,8 +35,8 @@ class Counts(msgspec.Struct):
 
     @property
     def done(self) -> int:
-        """Events through, as far as this QoS can tell."""
-        return self.acknowledged if self.qos else self.published
+        """Messages through, as far as their QoS can tell."""
+        return self.acknowledged + self.unanswerable
 
 
 def summary(counts: Counts) -> str:
@@ -81,12 +83,14 @@ def _progress(counts: Counts, rate: float) -> str:
 
 
 def _numbers(counts: Counts) -> list[str]:
-    none = "" if counts.qos else " (QoS 0 has none)"
+    none = " (QoS 0 has none)" if counts.published and counts.unanswerable == counts.published else ""
     numbers = [
         f"published {counts.published}",
         f"acknowledged {counts.acknowledged}{none}",
         f"failed {counts.failed}",
     ]
+    if counts.receipted:
+        numbers.insert(2, f"receipted {counts.receipted}")
     if counts.repeated:
         numbers.append(f"repeated {counts.repeated}")
     return numbers

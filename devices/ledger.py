@@ -7,6 +7,7 @@ than its ledger says, and have been acknowledged a little more.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,24 +19,36 @@ import msgspec
 
 from devices.clock import iso, wall_us
 from devices.errors import DeviceError
-from devices.plan import Device, Event
+from devices.outgoing import Expect, Outgoing
 
 FLUSH_EVERY_S = 0.5
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
+State = Literal["sent", "acked", "receipted"]
+
+
+class Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One line. `observed_at` is the event's own time, `at` the machine's when this happened; both ISO 8601, UTC.
 
-    An event that had to be sent again has more than one `sent`. At QoS 0 nothing is ever `acked`.
+    `device`, `boot`, `seq`, `part` and `copy` name the message. One that had to be sent again has more than one `sent`.
+    At QoS 0 nothing is ever `acked`. What only `sent` tells: `topic` and `digest`, by which a store's message is known,
+    `identified`, `expect` and `faults` as an `Outgoing` has them.
     """
 
     device: str
     boot: str
     seq: int
-    qos: int
-    observed_at: str
-    state: Literal["sent", "acked"]
+    state: State
     at: str
+    part: int = 0
+    copy: int = 0
+    qos: int = 0
+    observed_at: str = ""
+    topic: str = ""
+    digest: str = ""
+    identified: bool = False
+    expect: Expect = "event"
+    faults: tuple[str, ...] = ()
 
 
 class Account(msgspec.Struct):
@@ -48,9 +61,8 @@ class Account(msgspec.Struct):
 class Ledger:
     """Adds to the ledger at `path`, buffered; what an earlier run wrote there stays."""
 
-    def __init__(self, path: Path, qos: int) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._qos = qos
         self._records: list[Record] = []
         try:
             self._file = _open(path)
@@ -69,9 +81,27 @@ class Ledger:
             with suppress(OSError):  # it tries to write again what flush has just complained of
                 self._file.close()
 
-    def record(self, device: Device, event: Event, state: Literal["sent", "acked"]) -> None:
+    def sent(self, device: str, message: Outgoing, qos: int) -> None:
+        """A message is handed to a connection."""
+        publication = message.publication
         self._records.append(
-            Record(device.name, device.boot, event.seq, self._qos, iso(event.observed_at), state, iso(wall_us()))
+            Record(
+                device,
+                *(message.boot, message.seq, "sent", iso(wall_us()), message.part, message.copy),
+                qos=qos,
+                observed_at=iso(message.observed_at),
+                topic=publication.topic,
+                digest=digest(publication.topic, publication.payload),
+                identified=message.identified,
+                expect=message.expect,
+                faults=message.faults,
+            )
+        )
+
+    def answered(self, device: str, message: Outgoing, state: Literal["acked", "receipted"]) -> None:
+        """The broker, or the gateway, has said yes."""
+        self._records.append(
+            Record(device, message.boot, message.seq, state, iso(wall_us()), message.part, message.copy)
         )
 
     def flush(self) -> None:
@@ -88,6 +118,11 @@ class Ledger:
         while True:
             await asyncio.sleep(FLUSH_EVERY_S)
             self.flush()
+
+
+def digest(topic: str, payload: bytes) -> str:
+    """By which a message is known: 16 hexadecimal digits."""
+    return hashlib.blake2b(b"%b\0%b" % (topic.encode(), payload), digest_size=8).hexdigest()
 
 
 def read(path: Path) -> Iterator[Record]:
@@ -107,7 +142,8 @@ def accounts(path: Path) -> dict[tuple[str, str], Account]:
     found: dict[tuple[str, str], Account] = {}
     for record in read(path):
         account = found.setdefault((record.device, record.boot), Account(set(), set()))
-        (account.sent if record.state == "sent" else account.acked).add(record.seq)
+        if record.state != "receipted":
+            (account.sent if record.state == "sent" else account.acked).add(record.seq)
     return found
 
 

@@ -17,8 +17,8 @@ from devices.connection import Door
 from devices.counts import Counts, show
 from devices.device import World, live
 from devices.errors import DeviceError
+from devices.fleet import Fleet, devices
 from devices.ledger import Ledger
-from devices.plan import Plan, fleet
 
 CONNECTING_AT_A_TIME = 32
 """More would overrun the queue of a broker's listening socket, and gain nothing."""
@@ -27,14 +27,17 @@ FILES_BESIDE_CONNECTIONS = 64
 
 
 def simulate(
-    plan: Plan, address: Address, *, ca_file: Path | None, ledger: Path | None, connect_within_s: float
+    fleet: Fleet, address: Address, *, ca_file: Path | None, ledger: Path | None, connect_within_s: float
 ) -> Counts:
-    """Run until the plan ends or a signal comes. Raises DeviceError if no device connects within the time given."""
-    allow_open_files(plan.devices + FILES_BESIDE_CONNECTIONS)
+    """Run until the fleet's time is over or a signal comes.
+
+    Raises DeviceError if no device connects within the time given.
+    """
+    allow_open_files(fleet.devices + FILES_BESIDE_CONNECTIONS)
     tls = trust(ca_file) if address.tls else None
-    with Ledger(ledger, plan.qos) if ledger else nullcontext() as kept:
+    with Ledger(ledger) if ledger else nullcontext() as kept:
         try:
-            return asyncio.run(_simulate(plan, address, tls, kept, connect_within_s))
+            return asyncio.run(_simulate(fleet, address, tls, kept, connect_within_s))
         except ExceptionGroup as errors:
             raise _told(errors) from errors
 
@@ -60,15 +63,15 @@ def trust(ca_file: Path | None) -> ssl.SSLContext:
 
 
 async def _simulate(
-    plan: Plan, address: Address, tls: ssl.SSLContext | None, ledger: Ledger | None, connect_within_s: float
+    fleet: Fleet, address: Address, tls: ssl.SSLContext | None, ledger: Ledger | None, connect_within_s: float
 ) -> Counts:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(CONNECTING_AT_A_TIME))  # aiomqtt connects in threads
     world = World(
-        plan=plan,
-        clock=Clock.starting_now(plan.start_us),
+        fleet=fleet,
+        clock=Clock.starting_now(fleet.start_us),
         door=Door(address, asyncio.Semaphore(CONNECTING_AT_A_TIME), tls),
-        counts=Counts(devices=plan.devices, qos=plan.qos),
+        counts=Counts(devices=fleet.devices),
         ledger=ledger,
         stopping=asyncio.Event(),
         reached=asyncio.Event(),
@@ -81,9 +84,9 @@ async def _simulate(
         ]
         if ledger is not None:
             beside.append(group.create_task(ledger.keep(), name="keep the ledger"))
-        async with asyncio.TaskGroup() as devices:
-            for device in fleet(plan):
-                devices.create_task(live(device, world), name=device.name)
+        async with asyncio.TaskGroup() as lives:
+            for device in devices(fleet):
+                lives.create_task(live(device, world), name=device.name)
         for task in beside:
             task.cancel()
     if not (world.reached.is_set() or world.stopping.is_set()):

@@ -9,10 +9,11 @@ import pytest
 
 from devices.address import Address
 from devices.broker import Mosquitto
-from devices.connection import Door, Will, connect
+from devices.connection import Door, connect
 from devices.errors import ConnectionLost
+from devices.outgoing import Publication
 
-WILL = Will("devices/test/status", b"{}")
+WILL = Publication("devices/test/status", b"{}", retain=True)
 
 
 def door(port: int) -> Door:
@@ -28,7 +29,7 @@ def test_a_message_sent_while_the_connection_breaks_disturbs_nobody(broker: Mosq
         async with connect(door(broker.port), "test", WILL) as connection:
             broker.kill()
             await asyncio.sleep(0)  # in the step that follows, the loop reads the end right after what we do
-            connection.send("devices/test/telemetry", b"", qos=1)
+            connection.send(Publication("devices/test/telemetry", b""), qos=1)
             await asyncio.Event().wait()
 
     with pytest.raises(ConnectionLost, match=r"^the connection was lost$"):
@@ -41,8 +42,8 @@ def test_a_refusal_is_the_answer_and_not_an_error(broker: Mosquitto) -> None:
 
     async def claim(qos: int) -> str | None:
         async with connect(door(broker.port), "test", WILL) as connection:
-            assert await connection.send("devices/test/telemetry", b"", qos=qos) is None
-            return await connection.send("$SYS/test", b"", qos=qos)
+            assert await connection.send(Publication("devices/test/telemetry", b""), qos=qos) is None
+            return await connection.send(Publication("$SYS/test", b""), qos=qos)
 
     assert [asyncio.run(claim(qos)) for qos in (1, 2)] == ["Not authorized"] * 2
 

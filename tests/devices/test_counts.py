@@ -12,7 +12,7 @@ from devices.counts import Counts, show, summary
 
 def test_the_summary_is_one_line() -> None:
     counts = Counts(
-        devices=100, qos=1, published=3_000, acknowledged=2_995, failed=5, statuses=200, connected=0, elapsed_s=30.04
+        devices=100, published=3_000, acknowledged=2_995, failed=5, statuses=200, connected=0, elapsed_s=30.04
     )
     assert summary(counts) == (
         "published 3000 · acknowledged 2995 · failed 5 · statuses 200 · devices 100 · 30.0 s · 99.7 msg/s"
@@ -20,11 +20,11 @@ def test_the_summary_is_one_line() -> None:
 
 
 def test_what_was_published_again_is_told() -> None:
-    assert " · repeated 7 · " in summary(Counts(devices=1, qos=1, repeated=7))
+    assert " · repeated 7 · " in summary(Counts(devices=1, repeated=7))
 
 
 def test_at_qos_0_nobody_expects_acknowledgements() -> None:
-    text = summary(Counts(devices=1, qos=0, published=50, elapsed_s=5.0))
+    text = summary(Counts(devices=1, published=50, unanswerable=50, elapsed_s=5.0))
     assert "acknowledged 0 (QoS 0 has none)" in text
     assert text.endswith(" 10.0 msg/s")
 
@@ -57,7 +57,7 @@ async def shown(screen: Screen, counts: Counts, times: int) -> str:
 
 def test_a_terminal_shows_one_live_line_and_is_left_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("devices.counts.TERMINAL_EVERY_S", 0)
-    counts = Counts(devices=4, qos=1, published=9, acknowledged=8, connected=3, trouble="Connection refused")
+    counts = Counts(devices=4, published=9, acknowledged=8, connected=3, trouble="Connection refused")
     text = asyncio.run(shown(Screen(terminal=True), counts, 2))
     line = "\rconnected 3/4 · published 9 · acknowledged 8 · failed 0 · "
     assert text.startswith(line)
@@ -68,7 +68,7 @@ def test_a_terminal_shows_one_live_line_and_is_left_clean(monkeypatch: pytest.Mo
 
 def test_elsewhere_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("devices.counts.PLAIN_EVERY_S", 0)
-    text = asyncio.run(shown(Screen(terminal=False), Counts(devices=4, qos=1, connected=4, statuses=4), 2))
+    text = asyncio.run(shown(Screen(terminal=False), Counts(devices=4, connected=4, statuses=4), 2))
     assert text.startswith("connected 4/4 · published 0 · ")
     assert text.endswith("\n")
     assert not {"\r", "\x1b"} & {*text}

@@ -8,36 +8,39 @@ from pathlib import Path
 import pytest
 
 from devices.errors import DeviceError
-from devices.ledger import Account, Ledger, accounts, read
-from devices.models import MODELS
-from devices.plan import Device, Event
+from devices.ledger import Account, Ledger, accounts, digest, read
+from devices.outgoing import Outgoing, Publication
 
-DEVICE = Device("thermo-0001", "5f3a", MODELS["thermometer"], "seed")
-EVENTS = [Event(seq, 1_000_000 * seq, b"") for seq in range(3)]
+MESSAGES = [
+    Outgoing("5f3a", seq, 0, 1_000_000 * seq, Publication("devices/thermo-0001/telemetry", b"{}"), identified=True)
+    for seq in range(3)
+]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "ledger.jsonl"
-    with Ledger(path, qos=1) as ledger:
-        for event in EVENTS:
-            ledger.record(DEVICE, event, "sent")
-        ledger.record(DEVICE, EVENTS[0], "acked")
-        ledger.record(DEVICE, EVENTS[2], "acked")
+    with Ledger(path) as ledger:
+        for message in MESSAGES:
+            ledger.sent("thermo-0001", message, 1)
+        ledger.answered("thermo-0001", MESSAGES[0], "acked")
+        ledger.answered("thermo-0001", MESSAGES[2], "acked")
     return path
 
 
 def test_a_line_is_as_documented(path: Path) -> None:
     line = json.loads(path.read_text().splitlines()[1])
-    assert list(line) == ["device", "boot", "seq", "qos", "observed_at", "state", "at"]
     assert line | {"at": ""} == {
         "device": "thermo-0001",
         "boot": "5f3a",
         "seq": 1,
-        "qos": 1,
-        "observed_at": "1970-01-01T00:00:01.000000Z",
         "state": "sent",
         "at": "",
+        "qos": 1,
+        "observed_at": "1970-01-01T00:00:01.000000Z",
+        "topic": "devices/thermo-0001/telemetry",
+        "digest": digest("devices/thermo-0001/telemetry", b"{}"),
+        "identified": True,
     }
 
 
@@ -46,8 +49,8 @@ def test_accounts_say_what_was_sent_and_what_acknowledged(path: Path) -> None:
 
 
 def test_a_second_run_adds_to_the_ledger(path: Path) -> None:
-    with Ledger(path, qos=1) as ledger:
-        ledger.record(DEVICE, EVENTS[1], "acked")
+    with Ledger(path) as ledger:
+        ledger.answered("thermo-0001", MESSAGES[1], "acked")
     assert accounts(path)["thermo-0001", "5f3a"].acked == {0, 1, 2}
 
 
@@ -60,7 +63,7 @@ def test_half_a_line_is_never_continued(path: Path) -> None:
     before = path.read_bytes()[:-1]
     path.write_bytes(before)
     with pytest.raises(DeviceError, match="half a line"):
-        Ledger(path, qos=1)
+        Ledger(path)
     assert path.read_bytes() == before
 
 
@@ -73,12 +76,12 @@ def test_a_foreign_line_is_an_error_that_names_it(path: Path, line: str) -> None
 
 def test_a_ledger_that_cannot_be_written_or_read_is_an_error_in_words(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match=r"cannot write the ledger .*: Is a directory"):
-        Ledger(tmp_path, qos=1)
+        Ledger(tmp_path)
     with pytest.raises(DeviceError, match=r"cannot read the ledger .*: No such file"):
         accounts(tmp_path / "none")
 
 
 def test_a_full_disk_is_an_error_in_words() -> None:
     full = "cannot write the ledger /dev/full: No space left on device"
-    with pytest.raises(DeviceError, match=full), Ledger(Path("/dev/full"), qos=1) as ledger:
-        ledger.record(DEVICE, EVENTS[0], "sent")
+    with pytest.raises(DeviceError, match=full), Ledger(Path("/dev/full")) as ledger:
+        ledger.sent("thermo-0001", MESSAGES[0], 1)

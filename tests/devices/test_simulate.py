@@ -130,7 +130,7 @@ def test_what_the_broker_refuses_has_failed(tmp_path: Path, qos: int) -> None:
             "--rate", 20, "--duration", "0.5s", "--qos", qos, "--ledger", tmp_path / "ledger.jsonl",
         )  # fmt: skip
     assert numbers(ended).items() >= {"published": 20, "acknowledged": 10, "failed": 10}.items()
-    assert ended.err == "amber: 10 events failed: devices/thermo-0002/telemetry refused: Not authorized\n"
+    assert ended.err == "amber: 10 messages failed: devices/thermo-0002/telemetry refused: Not authorized\n"
     acked = {device: len(account.acked) for (device, _), account in accounts(tmp_path / "ledger.jsonl").items()}
     assert acked == {"thermo-0001": 10, "thermo-0002": 0}
 
