@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from storage.api import Device as Device
     from storage.api import Event as Event
     from storage.api import Events as Events
+    from storage.api import Gaps as Gaps
     from storage.api import Latest as Latest
     from storage.api import Log as Log
     from storage.api import Query as Query
@@ -34,6 +35,7 @@ _PLACES = {
     "Device": "api",
     "Event": "api",
     "Events": "api",
+    "Gaps": "api",
     "Latest": "api",
     "Log": "api",
     "Player": "api.player",

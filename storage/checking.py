@@ -18,6 +18,7 @@ from storage.errors import StoreDamaged
 from storage.event import EVENTS_PER_MESSAGE, Value
 from storage.names import REMEMBERED_NAMES
 from storage.segment import Segment
+from storage.sequences import decode_ranges
 from storage.snapshot import OpenLog
 from storage.summaries import SeriesIds
 
@@ -60,6 +61,7 @@ def check(path: Path, *, quick: bool = False) -> Iterator[Finding]:
             ("rejections", lambda: _rejections(log)),
             ("names", lambda: _names(log)),
             ("cursors", lambda: _cursors(log)),
+            ("identity", lambda: _identity(log)),
             ("pending", lambda: _pending(log)),
         ]
         for name, findings in checks:
@@ -360,6 +362,41 @@ def _cursors(log: OpenLog) -> Iterator[Finding]:
         yield Finding("cursors", "ok", _listed([f"{len(cursors):,} in the log", *lags], len(lags) + 1))
 
 
+def _identity(log: OpenLog) -> Iterator[Finding]:
+    """The numbers seen of each start of a device, and what was left out of messages or marked."""
+    low: tuple[int, str] = (-(1 << 63), "")
+    starts = unordered = 0
+    while True:
+        with log.snapshot():
+            rows = log.rows(_SEQUENCES, {"device_id": low[0], "boot": low[1], "limit": PIECE_ROWS})
+        if not rows:
+            break
+        starts, low = starts + len(rows), (rows[-1][0], rows[-1][1])
+        unordered += sum(not _in_order(ranges) for _, _, ranges in rows)
+    faults = [f"{unordered:,} starts of devices whose numbers make no sense"] if unordered else []
+    with log.snapshot():
+        faults += [f"{number:,} {what}" for sql, what in _UNIDENTIFIED if (number := _number(log, sql))]
+        spans = [(segment.first_message_id, _last_message_id(log, segment)) for segment in log.segments]
+        copies = _number(log, "SELECT count(*) FROM copies")
+        there = sum(_number(log, _COPIES.format(first=first, last=last)) for first, last in spans)
+    if copies != there:
+        faults.append(f"{copies - there:,} copies in messages of no segment")
+    for fault in faults:
+        yield Finding("identity", "broken", fault, RESTORE)
+    if not faults:
+        yield Finding("identity", "ok", f"{starts:,} starts of devices number their events")
+
+
+def _in_order(ranges: str) -> bool:
+    """Whether ranges are such: each from its first number to its last, with a number between it and the next."""
+    try:
+        pairs = decode_ranges(ranges)
+    except msgspec.DecodeError:
+        return False
+    ends = [-2, *(last for _, last in pairs)]
+    return all(end + 1 < first <= last for end, (first, last) in zip(ends, pairs, strict=False))
+
+
 def _pending(log: OpenLog) -> Iterator[Finding]:
     with log.snapshot():
         rereads, corrections = (_number(log, f"SELECT count(*) FROM {table}") for table in ("rereads", "corrections"))
@@ -428,6 +465,15 @@ _ENTRY_FAULTS = (
     ("events of kinds or formats that are not there", RESTORE),
     ("events that the index does not know", REINDEX),
     ("events outside of the times that the catalog gives", RESTORE),
+)
+_SEQUENCES = (
+    "SELECT device_id, boot, ranges FROM sequences WHERE (device_id, boot) > (:device_id, :boot)"
+    " ORDER BY device_id, boot LIMIT :limit"
+)
+_COPIES = "SELECT count(*) FROM copies WHERE message_id BETWEEN {first} AND {last}"
+_UNIDENTIFIED = (
+    ("SELECT count(*) FROM sequences WHERE device_id NOT IN (SELECT id FROM devices)", "starts of devices not there"),
+    ("SELECT count(*) FROM copy_counts WHERE device_id NOT IN (SELECT id FROM devices)", "counts of devices not there"),
 )
 _NAMELESS = (
     ("SELECT count(*) FROM series WHERE device_id NOT IN (SELECT id FROM devices)", "series of devices not there"),

@@ -31,7 +31,7 @@ sqlite.register_adapter(type(None), {}.get)
 APPLICATION_ID: Final = 0x416D6272
 """`Ambr`: says that a SQLite file is an Amber store."""
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 PAGE_BYTES: Final = 4096
 CHECKPOINT_PAGES: Final = 4000
 BUSY_TIMEOUT_MS: Final = 2_000

@@ -90,6 +90,8 @@ class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
     quality: Mapping[str, Quality] = {}
     """By reading name, of those that are not simply good or missing."""
     location: Location | None = None
+    conflict: bool = False
+    """Another event of the same identity, and of other content, is in the log; the log itself says so."""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

@@ -10,6 +10,7 @@ from typing import Generic, Self, TypeVar
 
 from storage.event import Fact, Message, PendingReread, StoredEvent
 from storage.filters import Clock, Filters
+from storage.gaps import Gaps, gaps
 from storage.outcomes import Choice, StoredOutcome, outcomes
 from storage.overview import Status, status
 from storage.rejections import StoredRejection, rejections
@@ -213,6 +214,13 @@ class Reader:
     def devices(self, filters: Filters = EVERYTHING) -> Iterator[StoredDevice]:
         """The devices that have events, by name. Of the filters only those for devices apply. Raises ValueError."""
         return devices(self._log, filters)
+
+    def gaps(self, filters: Filters = EVERYTHING) -> Iterator[Gaps]:
+        """The starts of devices that number their events, by device and time, with what is missing of each.
+
+        Of the filters devices and `since` apply; that means the time of a start's last event.
+        """
+        return gaps(self._log, filters)
 
     def status(self) -> Status:
         """How much there is, from when to when, and the files' sizes; counts nothing row by row."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-def learn(connection: Connection, lessons: Lessons, last_message_id: int) -> None:
-    """Enter what a batch of messages taught; `last_message_id` is the last before the batch."""
+def learn(connection: Connection, lessons: Lessons, last_message_id: int, stored: Callable[[int], int] = int) -> None:
+    """Enter what a batch of messages taught; `last_message_id` is the last before the batch.
+
+    `stored` tells how many of the first so many messages of the batch are in the log.
+    """
     learn_facts(connection, lessons.facts)
     for reread in lessons.rereads:
         topics = msgspec.json.encode(reread.topics).decode()
@@ -26,7 +29,7 @@ def learn(connection: Connection, lessons: Lessons, last_message_id: int) -> Non
             "topics": topics,
             "recent_messages": reread.recent_messages,
             "provisional_only": +reread.provisional_only,
-            "up_to_message_id": last_message_id + reread.before,
+            "up_to_message_id": last_message_id + stored(reread.before),
         }
         connection.execute(insert(schema.rereads).values(**values))
 

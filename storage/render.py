@@ -13,6 +13,7 @@ import msgspec
 from storage.conditions import quoted
 from storage.event import StoredEvent
 from storage.event_json import events_json
+from storage.gaps import Gaps
 from storage.history import Clock, LatestValue, Status, StoredDevice, StoredRejection, StoredSeries
 from storage.times import SECOND, iso
 
@@ -350,6 +351,41 @@ def age(us: int) -> str:
         if seconds < next_one:
             return f"{seconds // length} {unit}"
     return f"{seconds // 86_400} d"
+
+
+SHOWN_RANGES = 5
+
+
+def gaps_view() -> View[Gaps]:
+    fields = tuple(field for field in Gaps.__struct_fields__ if field != "missing_ranges")
+    columns = "device", "boot", "first", "last", "events", "missing", "duplicates", "conflicts", "which"
+    return View(_gaps_json, (*fields, "missing_ranges"), _gaps_record, columns, _gaps_cells)
+
+
+def _gaps_json(found: Sequence[Gaps]) -> list[str]:
+    return [_object_json(**{**msgspec.structs.asdict(one), "last_observed_at": _iso_or_none(one)}) for one in found]
+
+
+def _gaps_record(one: Gaps) -> Sequence[object]:
+    values = {**msgspec.structs.asdict(one), "last_observed_at": _iso_or_none(one)}
+    ranges = values.pop("missing_ranges")
+    return *values.values(), msgspec.json.encode(ranges).decode()
+
+
+def _gaps_cells(one: Gaps) -> Sequence[str]:
+    ranges = [f"{first}" if first == last else f"{first}-{last}" for first, last in one.missing_ranges[:SHOWN_RANGES]]
+    more = len(one.missing_ranges) - SHOWN_RANGES
+    numbers = (one.first, one.last, one.events, one.missing, one.duplicates, one.conflicts)
+    return (
+        shown(one.device),
+        "-" if one.boot is None else shown(one.boot),
+        *("-" if number is None else str(number) for number in numbers),
+        ", ".join([*ranges, *([f"and {more:,} more"] if more > 0 else [])]),
+    )
+
+
+def _iso_or_none(one: Gaps) -> str | None:
+    return None if one.last_observed_at is None else iso(one.last_observed_at)
 
 
 def status_view() -> View[tuple[str, object]]:

@@ -14,9 +14,11 @@ import msgspec
 from sqlalchemy import Column, Integer, MetaData, Table, Text
 from sqlalchemy.schema import CreateTable
 
-from storage import own_units, segments
+from storage import identities, own_units, segments
 from storage.catalog import ENTER_SERIES, UPDATE_SERIES, series_of, units_of
+from storage.conditions import as_json
 from storage.event import EVENTS_PER_MESSAGE, Detail, Event, Outcome, Rejection
+from storage.repeats import without_copies
 from storage.rows import insert_rows
 from storage.segment import Segment
 from storage.summaries import HOUR_US
@@ -81,12 +83,14 @@ class Stage:
         encode = msgspec.json.Encoder().encode
         messages: list[object] = []
         events: list[object] = []
-        for message_id, outcome in outcomes:
+        for message_id, outcome in self._without_copies([*outcomes]):
             if isinstance(outcome, Rejection):
                 messages += (message_id, outcome.format, outcome.reason)
                 continue
             messages += (message_id, None, None)
             for event_id, event in enumerate(outcome, message_id * EVENTS_PER_MESSAGE):
+                if event is None:
+                    continue
                 self._note_series(event)
                 own = own_units.stated(units_of(event), self._known_series(event))
                 events += (
@@ -144,6 +148,17 @@ class Stage:
         for table in _TABLES:
             self._run(f"DELETE FROM {table.name}")
 
+    def _without_copies(
+        self, outcomes: Sequence[tuple[int, Outcome]]
+    ) -> Iterable[tuple[int, Sequence[Event | None] | Rejection]]:
+        """The outcomes without what was left out of their messages when these came, and marked where that was."""
+        copies: dict[int, list[tuple[int, str, int]]] = {}
+        ids = as_json([message_id for message_id, _ in outcomes])
+        for message_id, *copy in self._connection.exec_driver_sql(_COPIES, (ids,)):
+            copies.setdefault(message_id, []).append((copy[0], copy[1], copy[2]))
+        for message_id, outcome in outcomes:
+            yield message_id, without_copies(outcome, copies[message_id]) if message_id in copies else outcome
+
     def _note_series(self, event: Event) -> None:
         for reading, unit, source in series_of(event):
             key = event.device, reading, source
@@ -165,6 +180,9 @@ class Stage:
 
     def _write(self, segment: Segment) -> None:
         rejected_before = self._indexed_rejections(segment)
+        mark = identities.marked(self._connection)
+        rows = self._connection.exec_driver_sql(_IDENTIFIED, (mark,)).all()
+        identities.include(self._connection, [(row[0], row[1], row[2], row[3], row[4]) for row in rows])
         for statement in _EXCHANGE:
             self._run(statement, segment)
         rejections = segment.rejections + self._indexed_rejections(segment) - rejected_before
@@ -239,6 +257,14 @@ def _temporary(name: str, *columns: Column[object]) -> Table:
 
 _SERIES = (
     "SELECT unit, unit_source FROM series WHERE device_id = (SELECT id FROM devices WHERE device = ?) AND reading = ?"
+)
+_COPIES = (
+    "SELECT message_id, place, identity, conflict FROM copies"
+    " WHERE message_id IN (SELECT value FROM json_each(?)) ORDER BY message_id, place"
+)
+_IDENTIFIED = (
+    "SELECT id, device_id, seq, observed_at, detail FROM staged_fresh"
+    " WHERE id <= ? AND seq >= 0 AND instr(detail, '\"boot\":') ORDER BY id"
 )
 _STAGED = _temporary(
     "staged",

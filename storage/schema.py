@@ -177,6 +177,41 @@ forgotten = Table(
     Column("received_to", Integer, nullable=False),
 )
 
+# Which sequence numbers were seen of each start of a device, as the log up to the mark of this name tells; no event of
+# it stands beyond `position`. What the other columns mean stands in `sequences.py`.
+sequences = Table(
+    "sequences",
+    catalog,
+    Column("device_id", Integer, primary_key=True),
+    Column("boot", Text, primary_key=True),
+    Column("ranges", Text, nullable=False),
+    Column("at", Integer, nullable=False),
+    Column("before", Integer, nullable=False),
+    Column("restarts", Integer, nullable=False),
+    Column("position", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+# How many events came again, and how many under an identity that another had; `boot` is empty for the others' ids.
+copy_counts = Table(
+    "copy_counts",
+    catalog,
+    Column("device_id", Integer, primary_key=True),
+    Column("boot", Text, primary_key=True),
+    Column("duplicates", Integer, nullable=False),
+    Column("conflicts", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+# Of messages in the log: the places whose event was a copy, and left out, or a conflict, and marked.
+copies = Table(
+    "copies",
+    catalog,
+    Column("message_id", Integer, primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("identity", Text, nullable=False),
+    Column("conflict", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 
 @cache
 def messages(segment: int) -> Table:

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from storage import engine, lessons, migrations, replacing, schema, segments
 from storage.catalog import Catalog
 from storage.event import EVENTS_PER_MESSAGE, Entry, Fact, Lessons, Outcome, PendingReread, Rejection
+from storage.repeats import Kept, Repeats
 from storage.replacing import Replaced
 from storage.rows import insert_rows
 from storage.segment import Segment
@@ -42,13 +43,18 @@ class StoreOptions(msgspec.Struct, frozen=True):
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """What one append put into the log, the position it brought the log to, and the time its transaction took."""
+    """What one append put into the log, the position it brought the log to, and the time its transaction took.
+
+    `duplicates` are events that the log had already, and that are not in it again; `conflicts` are among the events.
+    """
 
     messages: int
     events: int
     rejections: int
     position: int
     seconds: float
+    duplicates: int = 0
+    conflicts: int = 0
 
 
 class Store:
@@ -57,6 +63,8 @@ class Store:
     segment: Segment
     message_id: int
     event_id: int
+    intended: int | None = None
+    """The last message's id when the last append's COMMIT began; None where it did not come to that."""
     _segment_events: int
     _version: int
     _exchanges: int
@@ -66,6 +74,7 @@ class Store:
         self.options = options
         self.connection = engine.open_writer(path)
         self._catalog = Catalog(self.connection)
+        self._repeats = Repeats(self.connection, self._catalog)
         try:
             with engine.transaction(self.connection, path):
                 migrations.bring_up_to_date(self.connection)
@@ -77,22 +86,26 @@ class Store:
             raise
 
     def append(self, entries: Sequence[Entry], session_id: int, learned: Lessons = NOTHING_LEARNED) -> Committed:
-        """Commit the entries and what they taught, all or none.
+        """Commit the entries and what they taught, all or none; of the events those that the log does not have.
 
         Raises StoreError; what was not committed may be appended again.
         """
-        started = time.perf_counter()
+        started, self.intended = time.perf_counter(), None
         engine.see_room(self.path, self.options.free_floor_bytes)
         self._bound_wal()
         first, events, rejections = self.message_id, 0, 0
         try:
             with self._transaction():
-                events, rejections = self._write(entries, session_id)
-                lessons.learn(self.connection, learned, first)
+                sifted = self._repeats.sift(entries)
+                events, rejections = self._write(sifted.entries, session_id)
+                self._repeats.note(sifted, first)
+                lessons.learn(self.connection, learned, first, sifted.before)
+                self.intended = self.message_id
         except BaseException:
             self.message_id = first  # nobody else writes messages; the rest is looked at again
             self._forget()
             raise
+        self._repeats.committed(sifted, first)
         self._watch.check()
         return Committed(
             messages=self.message_id - first,
@@ -100,6 +113,8 @@ class Store:
             rejections=rejections,
             position=self.event_id,
             seconds=time.perf_counter() - started,
+            duplicates=sifted.duplicates,
+            conflicts=sifted.conflicts,
         )
 
     def replace(self, outcomes: Sequence[tuple[int, Outcome]], done: int | None = None) -> Replaced:
@@ -112,12 +127,14 @@ class Store:
         self._bound_wal()
         try:
             with self._transaction():
+                self._repeats.sequences.flush(self.event_id)
                 replaced = replacing.replace(
                     self.connection, [(message_id, storable_outcome(outcome)) for message_id, outcome in outcomes]
                 )
                 if done is not None:
                     lessons.settle(self.connection, done)
                 self._look()
+                self._repeats.use(self._catalog)
         except BaseException:
             self._forget()
             raise
@@ -207,7 +224,7 @@ class Store:
         with engine.translated(self.path):
             self.connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _write(self, entries: Sequence[Entry], session_id: int) -> tuple[int, int]:
+    def _write(self, entries: Sequence[Kept], session_id: int) -> tuple[int, int]:
         """Insert the entries; how many events and rejections that were."""
         catalog, encode = self._catalog, msgspec.json.Encoder().encode
         topics, devices, words, note_series = catalog.topics, catalog.devices, catalog.words, catalog.note_series
@@ -241,6 +258,9 @@ class Store:
                 raise ValueError(TOO_MANY)
             event_id = message_id * EVENTS_PER_MESSAGE
             for event in outcome:
+                if event is None:
+                    event_id += 1
+                    continue
                 device_id, detail = devices[event.device], event.detail
                 own = note_series(device_id, event)
                 row = (
@@ -276,10 +296,12 @@ class Store:
         """Index a run when one is due, begin a new segment when this one is full."""
         segment, events = self.segment, self._segment_events
         if max(events, self.message_id - segment.first_message_id + 1) >= self.options.segment_events:
+            self._repeats.sequences.flush(self.event_id)
             segments.seal(self.connection, segment, self.message_id)
             self.segment = segments.begin(self.connection, segment.id + 1, self.message_id + 1)
             self._segment_events = 0
         elif events - segment.events >= segments.INDEX_RUN_EVENTS:
+            self._repeats.sequences.flush(self.event_id)
             self.segment = segments.index_run(self.connection, segment, self.message_id)
 
     @contextlib.contextmanager
@@ -290,6 +312,7 @@ class Store:
                 if replacing.exchanges(self.connection) != self._exchanges:
                     self._look()
                     self._catalog.forget_series()
+                    self._repeats.use(self._catalog)
                 self._version = version
             yield
 
@@ -305,6 +328,7 @@ class Store:
     def _forget(self) -> None:
         """Believe nothing of what a transaction that failed has left in memory."""
         self._catalog = Catalog(self.connection)
+        self._repeats.use(self._catalog)
         self._version = self._exchanges = -1
 
     def _bound_wal(self) -> None:

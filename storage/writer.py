@@ -124,15 +124,23 @@ class _Append:
         self._entries = entries
         self._session_id = session_id
         self._lessons = lessons
-        self._unsure: tuple[object, int] | None = None
+        self._unsure: tuple[object, int | None] | None = None
+        self._before = 0
 
     def __call__(self, store: Store) -> Committed:
         # After an error from the disk a COMMIT may have happened all the same. Only we write messages, so the ids tell;
-        # without messages they do not, but what was learned may be learned twice.
-        wanted = store.file, store.message_id
-        if self._entries and self._unsure == wanted:
-            return Committed(len(self._entries), 0, 0, store.event_id, 0.0)
-        self._unsure = store.file, store.message_id + len(self._entries)
+        # without messages they do not, but what was learned may be learned twice, and a copy counted twice.
+        if self._unsure == (store.file, store.message_id):
+            return Committed(store.message_id - self._before, 0, 0, store.event_id, 0.0)
+        self._unsure, self._before = None, store.message_id
+        try:
+            return self._append(store)
+        except StoreError:
+            if store.intended not in (None, self._before):
+                self._unsure = store.file, store.intended
+            raise
+
+    def _append(self, store: Store) -> Committed:
         try:
             return store.append(self._entries, self._session_id, self._lessons)
         except (OverflowError, UnicodeError, TypeError, ValueError):

@@ -21,22 +21,21 @@ class Identity(msgspec.Struct, frozen=True):
     device: str | None
     observed_at: int | None
     seq: int | None
+    boot: str | None
     units: dict[str, Json]
 
 
-NOBODY = Identity(None, None, None, {})
+NOBODY = Identity(None, None, None, None, {})
 
 
 def take(node: dict[str, Json], received_at: int, options: Options) -> Identity:
     """Remove the keys that are believed from `node`."""
     found = fields.roles(node)
-    for key in found.boot:
-        if isinstance(node[key], str):  # which start of the device; a number is how often it has started
-            del node[key]
     return Identity(
         _device(node, found.device, options),
         _time(node, found.time, received_at, options),
         _seq(node, found.seq),
+        _boot(node, found.boot, options),
         _units(node, found.units),
     )
 
@@ -94,6 +93,13 @@ def _seq(node: dict[str, Json], keys: Sequence[str]) -> int | None:
             del node[key]
             return seq
     return None
+
+
+def _boot(node: dict[str, Json], keys: Sequence[str], options: Options) -> str | None:
+    """Which start of the device; a number is how often it has started, and a reading."""
+    words = [node.pop(key) for key in keys if isinstance(node[key], str)]
+    found = (texts.storable(word) for word in words if isinstance(word, str) and 0 < len(word) <= options.name_chars)
+    return next(found, None)
 
 
 def _units(node: dict[str, Json], keys: Sequence[str]) -> dict[str, Json]:

@@ -128,9 +128,9 @@ class _Reading:
             self.message.received_at if observed_at is None else observed_at,
             tree.readings,
             observed_at is not None,
-            own.seq,
+            shared.seq if own.seq is None and shared.boot else own.seq,
             tree.units or None,
-            detailed(tree.readings, tree.quality),
+            detailed(tree.readings, tree.quality, own.boot or shared.boot),
         )
 
     def array(self, items: list[Json]) -> Event:
@@ -182,10 +182,10 @@ class _Reading:
         return identity.stamped(node, self.message.received_at, self.body.options)
 
 
-def detailed(readings: dict[str, Value], quality: dict[str, Quality]) -> Detail | None:
+def detailed(readings: dict[str, Value], quality: dict[str, Quality], boot: str | None = None) -> Detail | None:
     """The detail of an event, as far as generic JSON has any."""
     location = located(readings)
-    return Detail(quality=quality, location=location) if quality or location else None
+    return Detail(boot=boot, quality=quality, location=location) if boot or quality or location else None
 
 
 def _objects(node: Json) -> list[Object]:

@@ -19,7 +19,7 @@ from gateway.formats.routes import Routes
 from gateway.formats.signatures import Signatures
 from gateway.formats.topics import Place
 from gateway.formats.values import LATITUDES, NO_VALUE, PRESENCE_NAMES, fits_double, kind_of, kind_of_types, position
-from storage.event import Event, Kind, Message, Value
+from storage.event import Detail, Event, Kind, Message, Value
 
 Flat = dict[str, Value]
 Node = dict[str, Value | Flat]
@@ -52,6 +52,7 @@ class Quick:
         self._plans = _Plans(signatures.key_sets, options.name_chars)
         self._kinds = _Kinds()
         self._codes = _Codes()
+        self._details = _Details()
 
     def read(self, message: Message) -> tuple[Event] | None:
         payload = message.payload
@@ -93,8 +94,12 @@ class Quick:
             if type(number) is not int or not 0 <= number <= MOST_SEQ:
                 return None
             seq = number
-        if boot_key is not None and type(node.pop(boot_key)) is not str:
-            return None
+        detail = boot = None
+        if boot_key is not None:
+            word = node.pop(boot_key)
+            if type(word) is not str or len(word) > self._options.name_chars:
+                return None
+            boot, detail = word, self._details[word]
         named_units = node.pop(units_key) if units_key is not None else {}
         readings = node
         if wrapper is not None:
@@ -112,11 +117,10 @@ class Quick:
         if wordy and not NO_VALUE.isdisjoint(readings.values()):
             return None
         flat: Flat = readings  # type: ignore[assignment]  # or it would have no kind
-        detail = None
         if telling:
             kind = kind_of(flat)
             codes = codes | dict.fromkeys(position(flat) or (), "deg")
-            detail = detailed(flat, {})
+            detail = detailed(flat, {}, boot)
         return (
             Event(
                 device, place.kind or kind, NAME, observed_at, flat, time_key is not None, seq, codes or None, detail
@@ -210,6 +214,18 @@ class _Codes(dict[tuple[tuple[str, ...], tuple[tuple[str, Value], ...]], dict[st
         texts = {name: unit for name, unit in named if type(unit) is str}
         codes = {name: code for name, unit in texts.items() if name in readings and (code := units.code(unit))}
         found = self[key] = codes if len(texts) == len(named) else None
+        return found
+
+
+class _Details(dict[str, Detail | None]):
+    """`details[boot]`: the detail of an event that tells no more than which start of its device it is from."""
+
+    MOST = 16_384
+
+    def __missing__(self, boot: str) -> Detail | None:
+        if len(self) >= self.MOST:
+            self.clear()
+        found = self[boot] = Detail(boot=boot) if boot else None
         return found
 
 

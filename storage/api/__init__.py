@@ -14,10 +14,12 @@ from storage.api.answers import (
     Answers,
     Bucket,
     Device,
+    Gaps,
     Latest,
     Series,
     bucket_of,
     device_of,
+    gaps_of,
     latest_of,
     series_of,
 )
@@ -39,6 +41,7 @@ __all__ = [
     "Device",
     "Event",
     "Events",
+    "Gaps",
     "Latest",
     "Log",
     "Query",
@@ -250,6 +253,16 @@ class Log:
         filters = filters_of(device=device)
         with self._store.reader() as reader:
             return Answers(list(map(device_of, reader.devices(filters))), Device)
+
+    def gaps(self, *, device: Names | None = None, since: Moment | None = None, whole: bool = False) -> Answers[Gaps]:
+        """The starts of devices of which events are missing, came again or contradict each other; `whole` ones too.
+
+        With `since` those of which something was observed since then. By device, the earlier start first.
+        """
+        filters = filters_of(device=device, since=since, clock="observed")
+        with self._store.reader() as reader:
+            found = [gaps_of(one) for one in reader.gaps(filters) if whole or not one.is_whole]
+        return Answers(found, Gaps)
 
     def buckets(
         self, device: str, reading: str, *, since: Moment, until: Moment | None = None, every: Span

@@ -10,6 +10,7 @@ import msgspec
 
 from storage.api.event import moment
 from storage.event import Value
+from storage.gaps import Gaps as StoredGaps
 from storage.summaries.buckets import Bucket as StoredBucket
 from storage.summaries.latest import LatestValue, StoredSeries
 from storage.summaries.presence import StoredDevice
@@ -78,6 +79,27 @@ class Bucket(msgspec.Struct, frozen=True):
     mean: float
     sum: float
     last: float
+
+
+class Gaps(msgspec.Struct, frozen=True):
+    """One start of a device (`boot`): which numbers of events came, from `first` to `last`, and which did not.
+
+    What came before or after cannot be known. `duplicates` came again and are stored once; `conflicts` have the number
+    of another event. Where the counter began anew, `restarts` times, the numbers are of what came since. `boot` and the
+    numbers are None where events have an id instead.
+    """
+
+    device: str
+    boot: str | None
+    first: int | None
+    last: int | None
+    events: int
+    missing: int
+    missing_ranges: list[list[int]]
+    duplicates: int
+    conflicts: int
+    restarts: int
+    last_observed_at: datetime | None
 
 
 class Answers(Sequence[T], Generic[T]):
@@ -150,6 +172,18 @@ def device_of(stored: StoredDevice) -> Device:
         stored.last_kind,
         moment(stored.last_observed_at),
         moment(stored.last_received_at),
+    )
+
+
+def gaps_of(stored: StoredGaps) -> Gaps:
+    values = msgspec.structs.asdict(stored)
+    at = stored.last_observed_at
+    return Gaps(
+        **{
+            **values,
+            "missing_ranges": [[first, last] for first, last in stored.missing_ranges],
+            "last_observed_at": None if at is None else moment(at),
+        }
     )
 
 

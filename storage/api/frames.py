@@ -147,6 +147,8 @@ FIELDS = {
     str: NAME,
     str | None: NAME,
     int: pa.int64(),
+    int | None: pa.int64(),
+    list[list[int]]: pa.list_(pa.list_(pa.int64())),
     float: pa.float64(),
     bool | None: pa.bool_(),
     datetime: TIME,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from storage import schema, segments
 from storage.engine import APPLICATION_ID, SCHEMA_VERSION
-from storage.migrations import second, third
+from storage.migrations import fourth, second, third
 
 if TYPE_CHECKING:
     from alembic.operations import Operations
@@ -18,7 +18,7 @@ logger = logging.getLogger("amber.store")
 
 Step = Callable[["Operations"], None]
 
-STEPS: Mapping[int, Step] = {1: second.upgrade, 2: third.upgrade}
+STEPS: Mapping[int, Step] = {1: second.upgrade, 2: third.upgrade, 3: fourth.upgrade}
 """What leads from each version of the schema to the next: `{1: second.upgrade}` leads from 1 to 2."""
 
 

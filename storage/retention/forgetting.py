@@ -133,7 +133,17 @@ def drop_segment(
         count = segments.drop(connection, segment)
         if devices:
             connection.exec_driver_sql(_FORGET, [(*device, received_to) for device in devices])
+        _forget_identities(connection, segment)
     return counted(segment, count, received_to)
+
+
+def _forget_identities(connection: Connection, dropped: Segment) -> None:
+    """Let go of what was known of the events of a segment, and of the starts of devices that have none left."""
+    last = dropped.indexed_to // EVENTS_PER_MESSAGE
+    connection.exec_driver_sql(_FORGET_COPIES, (dropped.first_message_id, last))
+    first_event_id = _number(connection, "SELECT min(first_event_id) FROM segments")
+    connection.exec_driver_sql(_FORGET_COUNTS, (first_event_id,))
+    connection.exec_driver_sql(_FORGET_SEQUENCES, (first_event_id,))
 
 
 def counted(segment: Segment, messages: int, received_to: int) -> Counts:
@@ -215,6 +225,7 @@ def remove_messages(
         indexed_events, events = delete(_INDEX_OF), delete(_EVENTS_OF)
         indexed_rejections, others = delete(_INDEXED_REJECTIONS_OF), delete(_REJECTIONS_OF)
         messages = delete(_MESSAGES_OF)
+        delete(_COPIES_OF)
         connection.exec_driver_sql(_COUNT_OFF, (indexed_events, indexed_rejections, messages, id))
         if segment.sealed_at is None:  # the writer keeps its row in memory
             replacing.note_exchange(connection)
@@ -278,6 +289,11 @@ _FORGET = (
     "INSERT INTO forgotten (device_id, events, received_to) VALUES (?, ?, ?) ON CONFLICT (device_id) DO UPDATE"
     " SET events = events + excluded.events, received_to = max(received_to, excluded.received_to)"
 )
+_FORGET_COPIES = "DELETE FROM copies WHERE message_id BETWEEN ? AND ?"
+_FORGET_SEQUENCES = "DELETE FROM sequences WHERE position < ?"
+_FORGET_COUNTS = (
+    "DELETE FROM copy_counts WHERE (device_id, boot) IN (SELECT device_id, boot FROM sequences WHERE position < ?)"
+)
 _COUNT_OFF = "UPDATE segments SET events = events - ?, rejections = rejections - ?, removed = removed + ? WHERE id = ?"
 _WANTED = "(SELECT value FROM json_each(:ids))"
 _ITS_EVENTS = (
@@ -292,4 +308,5 @@ _INDEX_OF = (
 _EVENTS_OF = f"DELETE FROM events_{{n}} WHERE id IN (SELECT e.id FROM {_ITS_EVENTS})"
 _REJECTIONS_OF = f"DELETE FROM rejections WHERE message_id IN {_WANTED}"
 _INDEXED_REJECTIONS_OF = f"{_REJECTIONS_OF} AND message_id <= :indexed_to / :per"
+_COPIES_OF = f"DELETE FROM copies WHERE message_id IN {_WANTED}"
 _MESSAGES_OF = f"DELETE FROM messages_{{n}} WHERE id IN {_WANTED}"

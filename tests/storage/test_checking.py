@@ -59,7 +59,7 @@ def test_a_sound_store_passes(sound: Path, capfd: pytest.CaptureFixture[str], qu
     assert {finding["result"] for finding in findings} <= {"ok", "warning"}
     assert list(findings[0]) == ["check", "result", "found", "remedy"]
     said = {finding["check"]: finding["found"] for finding in findings}
-    assert "schema 3" in said["file"]
+    assert "schema 4" in said["file"]
     assert "4 sound" in said["segments"] or "3 sound" in said["segments"]
     assert said["gateway"] == "none is running"
     assert "rollups" in said["cursors"]

@@ -41,6 +41,7 @@ class EventLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     provisional: bool = False
     quality: dict[str, Quality] = {}
     location: Location | None = None
+    conflict: bool = False
 
 
 _decode = msgspec.json.Decoder(EventLine).decode
@@ -79,6 +80,7 @@ def event_of(line: EventLine) -> Event:
         provisional=line.provisional,
         quality=line.quality,
         location=line.location,
+        conflict=line.conflict,
     )
     return Event(
         line.device,

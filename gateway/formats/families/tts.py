@@ -86,6 +86,8 @@ def _uplink(draft: Draft, device: str, document: Object, kind_of_message: str, u
         seq=counter if type(counter) is int else None,
         via=_gateway(gateways[0]) if gateways else None,
         vendor_type=kind_of_message,
+        # The counter runs within a session. The network tells the same uplink a second time in its normalized form.
+        boot=text(uplink.get("session_key_id")) if kind_of_message == "uplink_message" else None,
         location=located(draft.readings) or _registered(uplink.get("locations")),
     )
 
