@@ -25,6 +25,7 @@ from gateway.formats import Formats, Options, Rule, rule
 from gateway.link.errors import LinkError
 from gateway.link.options import LinkOptions
 from gateway.link.subscriptions import parse_subscription
+from gateway.receipts import PREFIX, Receipts, checked_prefix
 from storage.engine import store_path
 from storage.errors import AmberError
 from storage.event import Fact, Kind
@@ -86,6 +87,20 @@ class LinkSection(Section):
         description="Seconds for which the broker keeps messages for a gateway that is away.",
     )
     keep_alive_s: int = Field(30, ge=1, le=65_535, description="Seconds after which a silent connection is probed.")
+
+
+class ReceiptsSection(Section):
+    """The gateway's word, after the commit, to devices that ask for it."""
+
+    enabled: bool = Field(default=True, description="Whether messages that name a Response Topic get a receipt there.")
+    prefix: str = Field(
+        PREFIX, description="Receipts go to topics that begin so, and nowhere else; what comes there is not stored."
+    )
+
+    @field_validator("prefix")
+    @classmethod
+    def _works(cls, value: str) -> str:
+        return checked_prefix(value)
 
 
 class SegmentsSection(Section):
@@ -283,6 +298,7 @@ class Config(BaseSettings):
         "separated by spaces.",
     )
     link: LinkSection = LinkSection()
+    receipts: ReceiptsSection = ReceiptsSection()
     segments: SegmentsSection = SegmentsSection()
     formats: FormatsSection = FormatsSection()
     keeper: KeeperSection = KeeperSection()
@@ -345,6 +361,10 @@ class Config(BaseSettings):
             earliest=micros(bounds.earliest),
             ahead_us=bounds.ahead_s * 1_000_000,
         )
+
+    def make_receipts(self) -> Receipts:
+        """Who gets a receipt, with these settings."""
+        return Receipts(self.receipts.prefix, enabled=self.receipts.enabled)
 
     def make_formats(self, facts: Iterable[Fact] = ()) -> Formats:
         """The formats with these settings, the user's rules, and what was learned before. Raises ConfigError."""

@@ -30,7 +30,9 @@ async def run(config: Config) -> None:
         logger.info("storing in %s", config.store_path)
         formats.remember(await log.facts())
         async with CodecLink(config.link_options) as link, asyncio.TaskGroup() as group:
-            ingesting = group.create_task(ingest(link, formats, log, metrics, wake), name="ingest")
+            ingesting = group.create_task(
+                ingest(link, formats, log, metrics, wake, receipts=config.make_receipts()), name="ingest"
+            )
             rereading = group.create_task(reread(log, formats, metrics, wake), name="reread")
             keeping = group.create_task(keep_if_wanted(config), name="keeper")
             speaking = group.create_task(speak(link, log, metrics, config.log.status_interval_s), name="status")

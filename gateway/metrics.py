@@ -19,10 +19,15 @@ class Metrics:
         self.messages = 0
         self.events = 0
         self.rejections = 0
+        self.duplicates = 0
+        self.conflicts = 0
         self.redelivered = 0
         self.own = 0
         self.ignored = 0
         self.read_again = 0
+        self.receipts = 0
+        self.receipts_refused = 0
+        self.receipts_left_out = 0
         self.unacknowledged = 0
         self.commits = 0
         self.commit_seconds = 0.0
@@ -35,12 +40,19 @@ class Metrics:
         self.messages += committed.messages
         self.events += committed.events
         self.rejections += committed.rejections
+        self.duplicates += committed.duplicates
+        self.conflicts += committed.conflicts
         self.commits += 1
         self.commit_seconds += committed.seconds
         self.commit_steps[step_of(committed.seconds)] += 1
 
     def acknowledged(self, messages: int) -> None:
         self.unacknowledged -= messages
+
+    def receipted(self, sent: int, left_out: int, refused_in_all: int) -> None:
+        self.receipts += sent
+        self.receipts_left_out += left_out
+        self.receipts_refused = refused_in_all
 
 
 class Summary:
@@ -67,12 +79,22 @@ class Summary:
         )
         if metrics.redelivered:
             text += f" · redelivered {metrics.redelivered:,}"
+        if metrics.duplicates:
+            text += f" · duplicates {metrics.duplicates:,}"
+        if metrics.conflicts:
+            text += f" · conflicts {metrics.conflicts:,}"
         if metrics.own:
             text += f" · own {metrics.own:,}"
         if metrics.ignored:
             text += f" · ignored {metrics.ignored:,}"
         if metrics.read_again:
             text += f" · read again {metrics.read_again:,}"
+        if metrics.receipts:
+            text += f" · receipts {metrics.receipts:,}"
+        if metrics.receipts_refused:
+            text += f" · receipts refused {metrics.receipts_refused:,}"
+        if metrics.receipts_left_out:
+            text += f" · receipts left out {metrics.receipts_left_out:,}"
         self._messages, self._commits, self._seconds = metrics.messages, metrics.commits, metrics.commit_seconds
         self._steps, self._at = metrics.commit_steps.copy(), now
         return text

@@ -27,8 +27,16 @@ class Connection(msgspec.Struct, frozen=True):
     window_messages: int
 
 
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """The gateway's word to a device that its message is stored, as MQTT 5 answers a request: one PUBLISH at QoS 0."""
+
+    topic: str
+    correlation_data: bytes | None = None
+    payload: bytes = b""
+
+
 class Batch(Protocol):
-    """The messages that arrived together on one connection, and the one way to acknowledge them.
+    """The messages that arrived together on one connection, and the one way to acknowledge and receipt them.
 
     The first batch of each connection is empty: it announces the connection.
     """
@@ -36,8 +44,11 @@ class Batch(Protocol):
     connection: Connection
     messages: Sequence[Message]
 
-    def ack(self) -> None:
-        """Acknowledge all of them, in order, in one write; nothing happens if the connection has ended."""
+    def ack(self, receipts: Sequence[Receipt] = ()) -> int:
+        """Acknowledge all of them, in order, then send the receipts, in one write.
+
+        How many receipts left: fewer where the broker does not read, and none of all this if the connection has ended.
+        """
 
 
 class Link(Protocol):

@@ -16,7 +16,7 @@ from typing import Self
 import msgspec
 from mqtt5 import SubAckPacket
 
-from gateway.link import Batch, Connection, reasons
+from gateway.link import Batch, Connection, Receipt, reasons
 from gateway.link.backoff import delay_s
 from gateway.link.errors import LinkError
 from gateway.link.options import LinkOptions
@@ -253,11 +253,10 @@ class WireBatch:
         self.messages = messages
         self._wire: Wire | None = wire
 
-    def ack(self) -> None:
+    def ack(self, receipts: Sequence[Receipt] = ()) -> int:
         # Only once: the broker may by then use the same packet ids for other messages.
         wire, self._wire = self._wire, None
-        if wire is not None:
-            wire.acknowledge(self.messages)
+        return 0 if wire is None else wire.acknowledge(self.messages, receipts)
 
 
 def _tls(options: LinkOptions) -> ssl.SSLContext | None:

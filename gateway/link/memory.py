@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from gateway.link import Batch, Connection
+from gateway.link import Batch, Connection, Receipt
 from gateway.link.errors import LinkError
 from gateway.link.state import LinkState
 from storage.event import Message
 
 
 class MemoryLink:
-    """`connect`, `feed` and `disconnect` are the broker's side; `acked` is what it heard, in order."""
+    """`connect`, `feed` and `disconnect` are the broker's side; `acked` and `receipts` are what it heard, in order."""
 
     def __init__(self, client_id: str = "amber", window_messages: int = 10_000) -> None:
         self.acked: list[Message] = []
+        self.receipts: list[Receipt] = []
         self.connection: Connection | None = None
         self._client_id = client_id
         self._window_messages = window_messages
@@ -105,7 +106,10 @@ class MemoryBatch:
         self.messages = messages
         self._link: MemoryLink | None = link
 
-    def ack(self) -> None:
+    def ack(self, receipts: Sequence[Receipt] = ()) -> int:
         link, self._link = self._link, None
-        if link is not None and link.connection is self.connection:
-            link.acked.extend(message for message in self.messages if message.qos)
+        if link is None or link.connection is not self.connection:
+            return 0
+        link.acked.extend(message for message in self.messages if message.qos)
+        link.receipts.extend(receipts)
+        return len(receipts)

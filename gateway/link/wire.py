@@ -18,6 +18,7 @@ from mqtt5 import (
     Packet,
     PingReqPacket,
     PingRespPacket,
+    PublishPacket,
     PubRelPacket,
     QoS,
     RetainHandling,
@@ -26,7 +27,7 @@ from mqtt5 import (
     TopicFilter,
 )
 
-from gateway.link import Connection, reasons
+from gateway.link import Connection, Receipt, reasons
 from gateway.link.keepalive import KeepAlive
 from gateway.link.options import LinkOptions
 from gateway.link.packets import MalformedPacket, PacketStream
@@ -38,6 +39,9 @@ _ACKNOWLEDGEMENT = (0, 0x4002_0000, 0x5002_0000)
 (MQTT 5.0, sections 3.4 and 3.5)."""
 
 _PUBCOMP = 0x7002_0000
+
+RECEIPTS_WAITING_BYTES = 8 << 20
+"""More than that is not held for a broker that does not read: whoever asked for a receipt asks again."""
 
 
 class End(msgspec.Struct, frozen=True):
@@ -104,6 +108,8 @@ class Wire(asyncio.Protocol):
             wanted = TopicFilter(
                 pattern,
                 max_qos=QoS(qos),
+                # So that our receipts do not come back; on a shared subscription MQTT 5.0, section 3.8.3.1, forbids it.
+                no_local=not pattern.startswith("$share/"),
                 retain_as_published=True,
                 retain_handling=RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS,
             )
@@ -122,9 +128,32 @@ class Wire(asyncio.Protocol):
             self._transport.resume_reading()
         return messages
 
-    def acknowledge(self, messages: Sequence[Message]) -> None:
-        """PUBACK or PUBREC for all of them, in order, in one write; nothing once the connection has ended."""
-        self._write_packets([_ACKNOWLEDGEMENT[message.qos] | message.packet_id for message in messages if message.qos])
+    def acknowledge(self, messages: Sequence[Message], receipts: Sequence[Receipt] = ()) -> int:
+        """PUBACK or PUBREC for all of them, in order, then the receipts, in one write; how many receipts left.
+
+        Nothing once the connection has ended. Left out are receipts for which there is no room, or which the broker
+        would end the connection for, as they are too large for it.
+        """
+        answers = [_ACKNOWLEDGEMENT[message.qos] | message.packet_id for message in messages if message.qos]
+        if not receipts:
+            self._write_packets(answers)
+            return 0
+        if self.end is not None or self._transport is None or self._transport.is_closing():
+            return 0
+        packets = self._publishes(receipts, RECEIPTS_WAITING_BYTES - self._transport.get_write_buffer_size())
+        self._write(struct.pack(f">{len(answers)}I", *answers) + b"".join(packets))
+        return len(packets)
+
+    def _publishes(self, receipts: Sequence[Receipt], room_bytes: int) -> list[bytes]:
+        """The packets of the receipts, as far as there is room and the broker takes packets of that size."""
+        largest = (self.connack and self.connack.max_packet_size) or room_bytes
+        packets = []
+        for receipt in receipts:
+            packet = PublishPacket(receipt.topic, receipt.payload, correlation_data=receipt.correlation_data).write()
+            if len(packet) <= min(largest, room_bytes):
+                packets.append(packet)
+                room_bytes -= len(packet)
+        return packets
 
     async def close(self) -> None:
         """End the connection in good order, in bounded time. The broker keeps the session."""

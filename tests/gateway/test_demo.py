@@ -9,6 +9,7 @@ import pytest
 
 from gateway.__main__ import run
 from gateway.demo import PARTS, make_ready
+from gateway.proving.chaos import FLEET, chaos_plan, example
 from storage.engine import Lock
 from storage.errors import StoreBusy
 
@@ -59,6 +60,31 @@ def test_a_demo_that_runs_keeps_its_folder(tmp_path: Path) -> None:
         make_ready(tmp_path)
     lock.release()
     assert "gateway.log" in files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--devices", "3"], "has devices of its own"),
+        (["--rate", "3"], "has devices"),
+        (["--seconds", "5"], "at least 15 s"),
+    ],
+)
+def test_what_does_not_go_with_chaos_is_refused_in_a_line(
+    tmp_path: Path, capsys: Any, words: list[str], told: str
+) -> None:
+    assert run(["demo", "--chaos", "--folder", str(tmp_path), *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert files(tmp_path) == {}
+
+
+def test_chaos_finds_its_fleet_and_kills_the_gateway_twice() -> None:
+    plan = chaos_plan(40)
+    assert example(FLEET).read_text("utf-8").count("[[groups]]") > 1
+    assert [str(deed) for deed in plan.disturbances] == ["kill gateway", "cut link", "kill gateway"]
+    assert all(deed.at_s + deed.for_s < plan.seconds for deed in plan.disturbances)
 
 
 def test_what_is_no_folder_is_refused_in_a_line(tmp_path: Path, capsys: Any) -> None:

@@ -44,3 +44,13 @@ def test_a_line_speaks_of_its_own_interval() -> None:
     assert "commit 1.0 ms (p99 1.0)" in summary.line()
     assert "stored 200 messages" in summary.line()
     assert "commit 0.0 ms (p99 0.0)" in summary.line()
+
+
+def test_copies_and_conflicts_are_told_where_there_are_any() -> None:
+    metrics = Metrics()
+    summary = Summary(metrics)
+    metrics.committed(committed(0.001))
+    assert "duplicates" not in summary.line()
+    for _ in range(2):
+        metrics.committed(Committed(0, 0, 0, 1, 0.001, duplicates=6, conflicts=1))
+    assert " · duplicates 12 · conflicts 2" in summary.line()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 
+import mqtt5
 import pytest
 from mqtt5 import (
     ConnAckPacket,
@@ -27,10 +28,11 @@ from mqtt5 import (
     SubscribePacket,
 )
 
+from gateway.link import Receipt
 from gateway.link.codec import CodecLink
 from gateway.link.errors import LinkError
 from gateway.link.packets import PacketStream
-from gateway.link.wire import Wire
+from gateway.link.wire import RECEIPTS_WAITING_BYTES, Wire
 from storage.event import Message
 from tests.link.fakes import FakeBroker, Peer, messages_from, options, until
 
@@ -68,8 +70,11 @@ async def test_it_asks_for_a_lasting_session_and_a_window() -> None:
     (topic_filter,) = second.topic_filters
     assert topic_filter.pattern == "$share/g/b/+"
     assert topic_filter.retain_as_published
+    assert not topic_filter.no_local  # a protocol error on a shared subscription
     assert topic_filter.retain_handling == RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS
-    assert b"a/#" in heard
+    subscribe, _ = mqtt5.read(memoryview(heard)[len(connect.write()) :])
+    assert isinstance(subscribe, SubscribePacket)
+    assert [(one.pattern, one.no_local) for one in subscribe.topic_filters] == [("a/#", True)]
 
 
 # --- acknowledging ---
@@ -549,6 +554,10 @@ class RecordingTransport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.writes: list[bytes] = []
+        self.waiting_bytes = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting_bytes
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.writes.append(bytes(data))
@@ -571,6 +580,44 @@ async def test_a_whole_batch_is_acknowledged_in_one_write() -> None:
     wire.connection_lost(None)
     wire.acknowledge(messages)
     assert len(transport.writes) == 1
+
+
+async def opened(connack: ConnAckPacket) -> tuple[Wire, RecordingTransport]:
+    wire, transport = Wire(options("mqtt://127.0.0.1"), 1, lambda: None), RecordingTransport()
+    wire.connection_made(transport)
+    wire.data_received(connack.write())
+    transport.writes.clear()
+    return wire, transport
+
+
+async def test_receipts_leave_behind_the_acknowledgements_in_the_same_write() -> None:
+    """As an MQTT 5 response at QoS 0, not retained, with the correlation data of its request."""
+    wire, transport = await opened(ConnAckPacket())
+    wire.data_received(publish(1) + publish(2, 2) + publish(0, 0))
+    said = [Receipt("r/1", b"\0\xff"), Receipt("r/2", None, b"why")]
+    assert wire.acknowledge(wire.take(), said) == 2
+    answers = PublishPacket("r/1", b"", correlation_data=b"\0\xff"), PublishPacket("r/2", b"why")
+    acknowledged = PubAckPacket(1).write() + PubRecPacket(2).write()
+    assert transport.writes == [acknowledged + b"".join(one.write() for one in answers)]
+    wire.connection_lost(None)
+    assert wire.acknowledge([], said) == 0
+    assert len(transport.writes) == 1
+
+
+async def test_for_a_broker_that_does_not_read_receipts_are_left_out_and_acknowledgements_are_not() -> None:
+    wire, transport = await opened(ConnAckPacket())
+    wire.data_received(publish(1))
+    transport.waiting_bytes = RECEIPTS_WAITING_BYTES - 10
+    assert wire.acknowledge(wire.take(), [Receipt("r/too/long", b"x" * 100), Receipt("r")]) == 1
+    assert transport.writes == [PubAckPacket(1).write() + PublishPacket("r", b"").write()]
+
+
+async def test_a_receipt_larger_than_the_broker_takes_is_left_out() -> None:
+    """The broker would end the connection for it (MQTT 5.0, section 3.2.2.3.6)."""
+    wire, transport = await opened(ConnAckPacket(max_packet_size=50))
+    sizes = [Receipt("r", b"x" * size) for size in (41, 42, 60_000, 1)]
+    assert wire.acknowledge([], sizes) == 2
+    assert len(transport.writes[0]) == 50 + 10
 
 
 async def test_a_fault_of_the_link_itself_reaches_whoever_receives(caplog: pytest.LogCaptureFixture) -> None:
