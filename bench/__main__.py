@@ -7,7 +7,7 @@ import sys
 
 from bench.rig import machine
 
-NAMES = ("drain", "growth", "latency", "asking", "history", "together", "formats")
+NAMES = ("drain", "growth", "latency", "asking", "history", "together", "formats", "devices")
 """In the order in which they run; each a module beside this one with a `main`."""
 
 

@@ -65,6 +65,11 @@ class Mosquitto:
             raise BrokerError("the broker is not running")
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs; not where it was stopped or killed, nor where it ended by itself."""
+        return self._process is not None and self._process.poll() is None
+
     def log(self) -> str:
         """All that it has said since the first start."""
         path = self.folder / "mosquitto.log"
@@ -109,7 +114,7 @@ class Mosquitto:
                 stderr=log,
                 process_group=0,
             )
-        self._guard = _guard(self._process.pid)
+        self._guard = guard(self._process.pid)
         deadline = time.monotonic() + READY_WITHIN_S
         while self._process.poll() is None and time.monotonic() < deadline:
             # Its own word comes first, said once it listens: an answer on the port might be somebody else's. The answer
@@ -204,8 +209,8 @@ def _key(line: str) -> str:
     return "" if line.startswith("#") else line.partition(" ")[0].strip()
 
 
-def _guard(pid: int) -> subprocess.Popen[bytes]:
-    """A shell that waits for our end of its pipe to close, as it does however we die, and then kills the broker.
+def guard(pid: int) -> subprocess.Popen[bytes]:
+    """A shell that waits for our end of its pipe to close, as it does however we die, and then kills the process.
 
     Linux's parent-death signal would come when the starting *thread* ends, and macOS has none.
     """

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TextIO
 
 import msgspec
 
 TERMINAL_EVERY_S = 0.25
 PLAIN_EVERY_S = 5.0
+
+_SUMS = (
+    *("published", "unanswerable", "acknowledged", "failed", "receipted"),
+    *("left", "repeated", "statuses", "connected"),
+)
 
 
 class Counts(msgspec.Struct):
@@ -17,6 +23,7 @@ class Counts(msgspec.Struct):
     `published`: handed to a connection; `unanswerable`: of these, at QoS 0; `acknowledged`: the broker has answered
     yes; `receipted`: the gateway has;
     `failed`: will never be either, as the outbox was full, the broker refused it, or the run ended before an answer.
+    `left`: in the durable outbox when the run ended.
     `repeated`: publications beyond the first of a message; `statuses`: status messages acknowledged.
     `elapsed_s` ends with the last answer; saying goodbye is not counted.
     """
@@ -27,16 +34,30 @@ class Counts(msgspec.Struct):
     acknowledged: int = 0
     failed: int = 0
     receipted: int = 0
+    left: int = 0
     repeated: int = 0
     statuses: int = 0
     connected: int = 0
     elapsed_s: float = 0.0
     trouble: str = ""
+    failure: str = ""
+    """Why the last of the failed has failed, if that is known."""
+    dead: str = ""
+    """Which part of the simulation ended by itself, if one did."""
 
     @property
     def done(self) -> int:
         """Messages through, as far as their QoS can tell."""
         return self.acknowledged + self.unanswerable
+
+
+def sum_up(total: Counts, parts: Sequence[Counts]) -> None:
+    """Make `total` the sum of its parts; devices, and what it says of dead ones, stay as they are."""
+    for field in _SUMS:
+        setattr(total, field, sum(getattr(part, field) for part in parts))
+    total.elapsed_s = max((part.elapsed_s for part in parts), default=0.0)
+    total.trouble = next((part.trouble for part in parts if part.trouble), "")
+    total.failure = next((part.failure for part in parts if part.failure), "")
 
 
 def summary(counts: Counts) -> str:

@@ -19,9 +19,9 @@ Session = Literal["clean", "persistent"]
 class Group(msgspec.Struct, frozen=True, kw_only=True):
     """Devices that differ in nothing but their names and their chance.
 
-    `prefix` begins their names; `units` are UCUM codes by reading name. `topic` is where telemetry goes instead of the
-    dialect's own topic: `{device}` and `{group}` stand for the names. With `receipts` each message asks the gateway
-    for its word, and is sent again until that comes.
+    `prefix` begins their names, unless `names` gives them, one for each; `units` are UCUM codes by reading name.
+    `topic` is where telemetry goes instead of the dialect's own topic: `{device}` and `{group}` stand for the names.
+    With `receipts` each message asks the gateway for its word, and is sent again until that comes.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     pace: Pace
     units: Mapping[str, str] = {}
     count: int = 1
+    names: tuple[str, ...] = ()
     qos: int = 1
     retain: bool = False
     will: bool = True
@@ -89,13 +90,24 @@ def of_models(models: Sequence[str], *, devices: int, rate: float, qos: int) -> 
     return tuple(groups)
 
 
+def asking_for_receipts(fleet: Fleet) -> Fleet:
+    """The same fleet, all of whose groups ask for receipts."""
+    groups = tuple(msgspec.structs.replace(group, receipts=True) for group in fleet.groups)
+    return msgspec.structs.replace(fleet, groups=groups)
+
+
 def devices(fleet: Fleet) -> Iterator[Device]:
     """All devices, the groups taking turns: thermo-0001, meter-0001, thermo-0002, meter-0002."""
     for number in range(max((group.count for group in fleet.groups), default=0)):
         for group in fleet.groups:
             if number < group.count:
-                name = f"{group.prefix}-{number + 1:04d}"
+                name = name_of(group, number)
                 yield Device(name, group, f"{fleet.seed}/{name}")
+
+
+def name_of(group: Group, number: int) -> str:
+    """The name of a group's device, counted from 0."""
+    return group.names[number] if group.names else f"{group.prefix}-{number + 1:04d}"
 
 
 def boot_id(device: Device, fleet: Fleet, restarts: int = 0) -> str:

@@ -1,19 +1,21 @@
 """The ledger: what the devices recorded as sent and as acknowledged, one JSON line each, to hold against the store.
 
-It is written behind the events, within half a second: a simulation killed outright may have sent a little more
-than its ledger says, and have been acknowledged a little more.
+What is sent is written at once, what is answered within half a second: a simulation killed outright may have been
+acknowledged a little more than its ledger says.
 """
 
 from __future__ import annotations
 
 import asyncio
+import glob
 import hashlib
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, Self
+from typing import Annotated, Literal, Self
 
 import msgspec
 
@@ -23,8 +25,17 @@ from devices.outgoing import Expect, Outgoing
 
 FLUSH_EVERY_S = 0.5
 
+CUT = b" #cut off\n"
+"""Ends a line that a crash had left half written: whoever goes on with the ledger marks it so, and readers skip it."""
 
 State = Literal["sent", "acked", "receipted"]
+
+FOUND_IN_FOLDERS = "*ledger*.jsonl"
+"""Several workers write several; other lines of JSON may lie beside them."""
+
+TIME_LENGTH, DIGEST_LENGTH = 27, 16
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -37,12 +48,12 @@ class Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     device: str
     boot: str
-    seq: int
+    seq: Count
     state: State
     at: str
-    part: int = 0
-    copy: int = 0
-    qos: int = 0
+    part: Count = 0
+    copy: Count = 0
+    qos: Annotated[int, msgspec.Meta(ge=0, le=2)] = 0
     observed_at: str = ""
     topic: str = ""
     digest: str = ""
@@ -59,11 +70,12 @@ class Account(msgspec.Struct):
 
 
 class Ledger:
-    """Adds to the ledger at `path`, buffered; what an earlier run wrote there stays."""
+    """Adds to the ledger at `path`; what an earlier run wrote there stays."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._records: list[Record] = []
+        self._unwritten = b""
         try:
             self._file = _open(path)
         except OSError as error:
@@ -78,11 +90,10 @@ class Ledger:
         try:
             self.flush()
         finally:
-            with suppress(OSError):  # it tries to write again what flush has just complained of
-                self._file.close()
+            self._file.close()
 
     def sent(self, device: str, message: Outgoing, qos: int) -> None:
-        """A message is handed to a connection."""
+        """A message is about to be handed to a connection."""
         publication = message.publication
         self._records.append(
             Record(
@@ -97,6 +108,10 @@ class Ledger:
                 faults=message.faults,
             )
         )
+        # A system call for each message, 3 µs: else each kill of the simulation would leave messages in the store that
+        # the ledger does not know. An error is kept for the next `flush`: a callback has nobody to tell it to.
+        with suppress(DeviceError):
+            self.flush()
 
     def answered(self, device: str, message: Outgoing, state: Literal["acked", "receipted"]) -> None:
         """The broker, or the gateway, has said yes."""
@@ -105,11 +120,12 @@ class Ledger:
         )
 
     def flush(self) -> None:
-        """Hand over to the operating system what has gathered."""
-        lines, self._records = msgspec.json.Encoder().encode_lines(self._records), []
+        """Hand over to the operating system what has gathered. Raises DeviceError, and keeps what was not written."""
+        self._unwritten += _encode(self._records)
+        self._records = []
         try:
-            self._file.write(lines)
-            self._file.flush()
+            while self._unwritten:
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
         except OSError as error:
             raise DeviceError(f"cannot write the ledger {self._path}: {error.strerror}") from error
 
@@ -120,21 +136,35 @@ class Ledger:
             self.flush()
 
 
+_encode = msgspec.json.Encoder().encode_lines
+
+
 def digest(topic: str, payload: bytes) -> str:
     """By which a message is known: 16 hexadecimal digits."""
     return hashlib.blake2b(b"%b\0%b" % (topic.encode(), payload), digest_size=8).hexdigest()
 
 
 def read(path: Path) -> Iterator[Record]:
-    """The lines of a ledger, also while it is being written: an unfinished last line is left out."""
+    """The lines of a ledger, also while it is being written: an unfinished last line is left out, and what was cut off.
+
+    Raises DeviceError, with file and line, for a line that is none of a ledger.
+    """
     decoder = msgspec.json.Decoder(Record)
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                if line.endswith(b"\n"):
+                if line.endswith(b"\n") and not line.endswith(CUT):
                     yield _record(decoder, line, path, number)
     except OSError as error:
         raise DeviceError(f"cannot read the ledger {path}: {error.strerror}") from error
+
+
+def files(places: Iterable[Path]) -> list[Path]:
+    """The ledgers that are meant: files, those in a folder that are called so, or what matches a pattern; each once.
+
+    Raises DeviceError for a place where there is none.
+    """
+    return list({found.resolve(): found for place in places for found in _at(place)}.values())
 
 
 def accounts(path: Path) -> dict[tuple[str, str], Account]:
@@ -147,19 +177,39 @@ def accounts(path: Path) -> dict[tuple[str, str], Account]:
     return found
 
 
+def _at(place: Path) -> list[Path]:
+    if place.is_dir():
+        found = sorted(place.glob(FOUND_IN_FOLDERS))
+    elif place.exists() or not glob.has_magic(str(place)):
+        return [place]  # that it cannot be read is told when it is read
+    else:
+        found = sorted(map(Path, glob.glob(str(place), recursive=True)))  # noqa: PTH207 - it may begin anywhere
+    if not found:
+        raise DeviceError(f"there is no ledger at {place}" + f": no file is called {FOUND_IN_FOLDERS}" * place.is_dir())
+    return found
+
+
 def _record(decoder: msgspec.json.Decoder[Record], line: bytes, path: Path, number: int) -> Record:
     try:
-        return decoder.decode(line)
+        record = decoder.decode(line)
     except ValueError as error:
         raise DeviceError(f"{path}, line {number}, is not a line of a ledger: {error}") from error
+    if record.state == "sent" and not (record.topic and len(record.digest) == DIGEST_LENGTH):
+        raise DeviceError(f"{path}, line {number}, is not a line of a ledger: it has no topic or no digest")
+    if len(record.at) != TIME_LENGTH:
+        raise DeviceError(f"{path}, line {number}, is not a line of a ledger: {record.at!r} is no time")
+    return record
 
 
-def _open(path: Path) -> IO[bytes]:
-    """Open for adding whole lines."""
-    file = path.open("a+b")
-    if file.tell():
-        file.seek(-1, os.SEEK_END)
-        if file.read() != b"\n":
-            file.close()
-            raise DeviceError(f"the ledger {path} ends in half a line, as after a crash: name another file")
+def _open(path: Path) -> io.FileIO:
+    """Open for adding whole lines: half a line, as a crash leaves it, is marked as cut off."""
+    file = io.FileIO(path, "a+")
+    try:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(CUT)
+    except BaseException:
+        file.close()
+        raise
     return file

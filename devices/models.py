@@ -9,8 +9,9 @@ from random import Random
 import msgspec
 
 from devices.clock import DAY_US, SECOND_US
+from devices.outgoing import Value
 
-Readings = dict[str, float | int | str]
+Readings = dict[str, Value]
 
 Signal = Callable[[Random, Iterable[int]], Iterator[Readings]]
 """One device's readings at each of the times given (microseconds since the epoch)."""

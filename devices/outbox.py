@@ -1,72 +1,138 @@
-"""What one device has measured and the broker has not yet acknowledged: bounded, in memory, oldest kept."""
+"""What a device has measured and is not yet settled: bounded, oldest kept, in memory or on a shelf that outlives us."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from typing import Protocol
 
 from devices.outgoing import Outgoing
 
+Key = tuple[str, int, int, int]
+
+
+class Held:
+    """One message, and how far it has come. `row` is its place on the shelf, if it has one."""
+
+    __slots__ = ("acked", "message", "remind_at_s", "reminders", "row", "sent", "settled")
+
+    def __init__(self, message: Outgoing, row: int = 0) -> None:
+        self.message = message
+        self.row = row
+        self.sent = self.acked = self.settled = False
+        self.remind_at_s: float | None = None
+        self.reminders = 0
+
+
+class Shelf(Protocol):
+    """Where the messages of one device outlive the process."""
+
+    def keep(self, held: Held, kept: Callable[[Held], None]) -> bool:
+        """Whether there is room; `kept` hears when it is safe there."""
+
+    def drop(self, held: Held) -> None:
+        """It need not be kept any longer."""
+
 
 class Outbox:
-    """At most `limit` messages, of which at most `window` are on their way at any time."""
+    """At most `limit` messages, of which at most `window` are on their way at any time.
 
-    def __init__(self, limit: int, window: int) -> None:
+    With a shelf none is taken before it is safe there. `on_ready` is called when there may be something to take.
+    """
+
+    def __init__(self, limit: int, window: int, shelf: Shelf | None = None) -> None:
         self.empty = asyncio.Event()
         self.empty.set()
         self.closed = asyncio.Event()
+        self.on_ready: Callable[[], None] = _nothing
         self._limit = limit
         self._window = window
-        self._waiting: deque[Outgoing] = deque()
-        self._in_flight: dict[tuple[str, int, int, int], Outgoing] = {}
-        self._sent: set[tuple[str, int, int, int]] = set()
-        self._changed = asyncio.Event()
+        self._shelf = shelf
+        self._held: dict[Key, Held] = {}
+        self._waiting: deque[Held] = deque()
+        self._in_flight: dict[Key, Held] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._in_flight)
+        return len(self._held)
 
     def put(self, message: Outgoing) -> bool:
         """Whether there was room."""
-        if len(self) >= self._limit:
+        key = message.key
+        if key in self._held:  # an earlier run with the same seed and start has left it here
+            return True
+        if len(self._held) >= self._limit:
             return False
-        self._waiting.append(message)
+        held = Held(message)
+        if self._shelf is None:
+            self._held[key] = held
+            self._admit(held)
+        elif self._shelf.keep(held, self._admit):
+            self._held[key] = held
+        else:
+            return False
         self.empty.clear()
-        self._changed.set()
         return True
 
-    async def take(self) -> Outgoing | None:
-        """Wait for the next message to send, and a place in the window. None: the box is closed."""
-        while not self.closed.is_set():
-            if self._waiting and len(self._in_flight) < self._window:
-                message = self._waiting.popleft()
-                self._in_flight[message.key] = message
-                return message
-            self._changed.clear()
-            await self._changed.wait()
+    def put_back(self, held: Held) -> None:
+        """What an earlier run has left on the shelf: it is first in line."""
+        self._held[held.message.key] = held
+        self.empty.clear()
+        self._admit(held)
+
+    def take(self) -> Held | None:
+        """The next message to send, if there is one, and a place in the window."""
+        if self.closed.is_set():
+            return None
+        while self._waiting and len(self._in_flight) < self._window:
+            held = self._waiting.popleft()
+            if not held.settled:
+                self._in_flight[held.message.key] = held
+                return held
         return None
 
-    def first_time(self, message: Outgoing) -> bool:
-        """Whether this message, which is now being sent, was never sent before."""
-        first = message.key not in self._sent
-        self._sent.add(message.key)
-        return first
+    def find(self, key: Key) -> Held | None:
+        """A message that is not settled."""
+        return self._held.get(key)
 
-    def settle(self, message: Outgoing) -> bool:
-        """The broker has answered: forget the message. Whether it was still on its way."""
-        known = self._in_flight.pop(message.key, None) is not None
-        if known:
-            self._sent.discard(message.key)
-        self._changed.set()
-        if not len(self):
+    def settle(self, held: Held) -> bool:
+        """Forget the message, wherever it is. False: it was settled before."""
+        if held.settled:
+            return False
+        held.settled = True
+        key = held.message.key
+        self._held.pop(key, None)
+        self._in_flight.pop(key, None)
+        if self._shelf is not None:
+            self._shelf.drop(held)
+        if not self._held:
             self.empty.set()
-        return known
+        return True
+
+    def overdue(self, now_s: float) -> bool:
+        """Put back in line what should have got its receipt by now; whether there was any."""
+        late = [held for held in self._in_flight.values() if held.remind_at_s is not None and held.remind_at_s <= now_s]
+        for held in late:
+            held.remind_at_s = None
+            del self._in_flight[held.message.key]
+            self._waiting.append(held)
+        return bool(late)
 
     def restore(self) -> None:
         """The connection has ended: what was on its way is first in line again, in its order."""
+        for held in self._in_flight.values():
+            held.remind_at_s = None
         self._waiting.extendleft(reversed(self._in_flight.values()))
         self._in_flight.clear()
 
     def close(self) -> None:
         """Nothing more leaves it."""
         self.closed.set()
-        self._changed.set()
+
+    def _admit(self, held: Held) -> None:
+        self._waiting.append(held)
+        self.on_ready()
+
+
+def _nothing() -> None:
+    pass

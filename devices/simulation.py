@@ -1,45 +1,101 @@
-"""A whole simulation in one process: many devices, one event loop, one count of it all."""
+"""A whole simulation: many devices on one event loop, or shared out to several processes, and one count of it all."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import signal
 import ssl
 import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+
+import msgspec
 
 from devices.address import Address
 from devices.clock import Clock, happens
-from devices.connection import Door
+from devices.connection import Client, Door
 from devices.counts import Counts, show
-from devices.device import World, live
+from devices.device import World, live, stand_in
 from devices.errors import DeviceError
-from devices.fleet import Fleet, devices
+from devices.fleet import Device, Fleet, devices
 from devices.ledger import Ledger
+from devices.outbox_file import LIMIT, Claim, Left, OutboxFile
+from devices.standing_in import in_place_of
+from devices.workers import Link, in_workers
 
 CONNECTING_AT_A_TIME = 32
 """More would overrun the queue of a broker's listening socket, and gain nothing."""
 
 FILES_BESIDE_CONNECTIONS = 64
 
+COLLECT_AFTER = 100_000
+"""New objects before Python looks for garbage: with 3 000 devices, at its usual 700, that was a quarter of the CPU."""
 
-def simulate(
-    fleet: Fleet, address: Address, *, ca_file: Path | None, ledger: Path | None, connect_within_s: float
-) -> Counts:
+
+class Run(msgspec.Struct, frozen=True):
+    """How a fleet is to be played: where, by which client, and what is kept of it."""
+
+    address: Address
+    ca_file: Path | None = None
+    ledger: Path | None = None
+    outbox: Path | None = None
+    outbox_limit: int = LIMIT
+    client: Client = "codec"
+    connect_within_s: float = 10.0
+    workers: int = 1
+
+
+class Part(msgspec.Struct, frozen=True):
+    """The devices of one process: each `step`-th of the fleet, from `number` on."""
+
+    number: int = 0
+    step: int = 1
+
+    def of(self, fleet: Fleet) -> Iterator[Device]:
+        return (device for place, device in enumerate(devices(fleet)) if place % self.step == self.number)
+
+
+class Play(msgspec.Struct, frozen=True):
+    """A fleet, and all that is at hand to play it."""
+
+    fleet: Fleet
+    run: Run
+    tls: ssl.SSLContext | None
+    ledger: Ledger | None
+    claim: Claim | None
+
+
+def simulate(fleet: Fleet, run: Run) -> Counts:
     """Run until the fleet's time is over or a signal comes.
 
     Raises DeviceError if no device connects within the time given.
     """
-    allow_open_files(fleet.devices + FILES_BESIDE_CONNECTIONS)
-    tls = trust(ca_file) if address.tls else None
-    with Ledger(ledger) if ledger else nullcontext() as kept:
-        try:
-            return asyncio.run(_simulate(fleet, address, tls, kept, connect_within_s))
-        except ExceptionGroup as errors:
-            raise _told(errors) from errors
+    check(fleet, run)
+    workers = min(run.workers, max(1, fleet.devices))
+    allow_open_files(-(-fleet.devices // workers) + FILES_BESIDE_CONNECTIONS)
+    tls = trust(run.ca_file) if run.address.tls else None
+    with (
+        Claim(run.outbox) if run.outbox else nullcontext() as claim,
+        Ledger(run.ledger) if run.ledger else nullcontext() as ledger,
+    ):
+        play = Play(fleet, run, tls, ledger, claim)
+        if workers == 1:
+            return _played(play, Part(), _on_signals)
+
+        def work(number: int, link: Link) -> Counts:
+            return _played(play, Part(number, workers), link.attend)
+
+        return in_workers(work, workers, fleet.devices)
+
+
+def check(fleet: Fleet, run: Run) -> None:
+    """Refuse what a client cannot do."""
+    if run.client == "aiomqtt" and any(group.session == "persistent" for group in fleet.groups):
+        raise DeviceError("--client aiomqtt has clean sessions only: leave it out, or have no persistent session")
 
 
 def allow_open_files(needed: int) -> None:
@@ -49,7 +105,7 @@ def allow_open_files(needed: int) -> None:
         if hard != resource.RLIM_INFINITY and hard < needed:
             raise DeviceError(
                 f"this needs {needed} open files, and the system allows {hard}: "
-                "simulate fewer devices, or raise the hard limit (ulimit -Hn)"
+                "simulate fewer devices, share them out with --workers, or raise the hard limit (ulimit -Hn)"
             )
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
@@ -62,49 +118,117 @@ def trust(ca_file: Path | None) -> ssl.SSLContext:
         raise DeviceError(f"cannot read the CA file {ca_file}: {error}") from error
 
 
-async def _simulate(
-    fleet: Fleet, address: Address, tls: ssl.SSLContext | None, ledger: Ledger | None, connect_within_s: float
-) -> Counts:
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(CONNECTING_AT_A_TIME))  # aiomqtt connects in threads
+Attend = Callable[[Counts, asyncio.Event], Awaitable[None]]
+"""Shows the counts for ever, and sets the event when all is to stop."""
+
+
+def _played(play: Play, part: Part, attend: Attend) -> Counts:
+    """One process's part of it."""
+    gc.set_threshold(COLLECT_AFTER, 20, 50)
+    with _opened(play, part) as outbox:
+        left = outbox.left(mine=_mine(part, play.fleet)) if outbox else []
+        try:
+            return asyncio.run(_simulate(play, part, outbox, left, attend))
+        except ExceptionGroup as errors:
+            raise _told(errors) from errors
+        finally:
+            if play.ledger is not None:
+                play.ledger.flush()  # a worker never comes to where it is closed
+
+
+def _opened(play: Play, part: Part) -> AbstractContextManager[OutboxFile | None]:
+    if play.claim is None:
+        return nullcontext()
+    limit = play.run.outbox_limit
+    return OutboxFile(
+        play.claim,
+        limit=max(1, limit // part.step),
+        share=limit // max(1, play.fleet.devices),
+        worker=part.number,
+        step=part.step,
+    )
+
+
+def _mine(part: Part, fleet: Fleet) -> Callable[[str], bool]:
+    """Whose messages this process sends; those of devices that the fleet has no more are the first one's."""
+    own = {device.name for device in part.of(fleet)}
+    if part.number:
+        return own.__contains__
+    others = {device.name for device in devices(fleet)} - own
+    return lambda name: name not in others
+
+
+async def _simulate(play: Play, part: Part, outbox: OutboxFile | None, left: Sequence[Left], attend: Attend) -> Counts:
+    fleet, run, ledger = play.fleet, play.run, play.ledger
+    own = list(part.of(fleet))
+    at_a_time = max(1, CONNECTING_AT_A_TIME // part.step)
+    if run.client == "aiomqtt":  # which connects in threads
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(at_a_time))
     world = World(
         fleet=fleet,
         clock=Clock.starting_now(fleet.start_us),
-        door=Door(address, asyncio.Semaphore(CONNECTING_AT_A_TIME), tls),
-        counts=Counts(devices=fleet.devices),
+        door=Door(run.address, asyncio.Semaphore(at_a_time), play.tls, run.client, {}),
+        counts=Counts(devices=len(own)),
         ledger=ledger,
         stopping=asyncio.Event(),
         reached=asyncio.Event(),
+        outbox=outbox,
     )
-    _stop_on_signals(world.stopping)
     async with asyncio.TaskGroup() as group:
         beside = [
-            group.create_task(_expect_connection(world, connect_within_s), name="expect a connection"),
-            group.create_task(show(world.counts, sys.stderr), name="show the counts"),
+            group.create_task(_expect_connection(world, run.connect_within_s), name="expect a connection"),
+            group.create_task(_failing(world.post.failure), name="watch the post"),
         ]
+        attending = group.create_task(_attending(attend, world), name="attend")
         if ledger is not None:
             beside.append(group.create_task(ledger.keep(), name="keep the ledger"))
+        if outbox is not None:
+            beside.append(group.create_task(_failing(outbox.start()), name="watch the outbox"))
         async with asyncio.TaskGroup() as lives:
-            for device in devices(fleet):
-                lives.create_task(live(device, world), name=device.name)
-        for task in beside:
+            _begin_lives(lives, own, left, world)
+        for task in (*beside, attending):
             task.cancel()
     if not (world.reached.is_set() or world.stopping.is_set()):
         raise _unreachable(world)
     return world.counts
 
 
-def _stop_on_signals(stopping: asyncio.Event) -> None:
+def _begin_lives(lives: asyncio.TaskGroup, own: Sequence[Device], left: Sequence[Left], world: World) -> None:
+    found = {one.device: one for one in left}
+    for device in own:
+        mine = found.pop(device.name, None)
+        lives.create_task(live(device, world, mine.held if mine else ()), name=device.name)
+    for one in found.values():
+        device, dialect = in_place_of(one)
+        lives.create_task(stand_in(device, dialect, world, one.held), name=f"in place of {one.device}")
+
+
+async def _attending(attend: Attend, world: World) -> None:
+    await attend(world.counts, world.stopping)
+
+
+async def _on_signals(counts: Counts, stopping: asyncio.Event) -> None:
+    """Show the counts, and let signals end it."""
+    stop_on_signals(stopping.set)
+    await show(counts, sys.stderr)
+
+
+def stop_on_signals(stop: Callable[[], None]) -> None:
     """The first Ctrl-C or SIGTERM asks for an orderly end; the next acts as it always does, and ends it at once."""
     loop = asyncio.get_running_loop()
 
-    def stop() -> None:
-        stopping.set()
+    def once() -> None:
+        stop()
         for sign in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(sign)
 
     for sign in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(sign, stop)
+        loop.add_signal_handler(sign, once)
+
+
+async def _failing(failure: Awaitable[None]) -> None:
+    """Raise what comes, if it comes."""
+    await failure
 
 
 async def _expect_connection(world: World, within_s: float) -> None:

@@ -5,10 +5,12 @@ Follows from the fleet alone: the same seed and start give the same bytes, whate
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from random import Random
 
 from devices.dialects import Dialect
+from devices.faults.connecting import marked
 from devices.faults.measuring import misread
 from devices.faults.sending import misdeliver
 from devices.fleet import Device, Fleet, boot_id
@@ -18,7 +20,8 @@ from devices.pace import times
 
 def telemetry(device: Device, fleet: Fleet, dialect: Dialect) -> Iterator[Outgoing]:
     """For ever: the messages of a device, in the order in which they are due."""
-    return misdeliver(outgoing(misread(samples(device, fleet), device, fleet), dialect), device)
+    taken = marked(misread(samples(device, fleet), device, fleet), device, fleet)
+    return misdeliver(taken, partial(outgoing, dialect), device)
 
 
 def samples(device: Device, fleet: Fleet) -> Iterator[Sample]:
@@ -30,7 +33,7 @@ def samples(device: Device, fleet: Fleet) -> Iterator[Sample]:
         yield Sample(boot, seq, time, time, values)
 
 
-def outgoing(samples: Iterator[Sample], dialect: Dialect) -> Iterator[Outgoing]:
+def outgoing(dialect: Dialect, samples: Iterable[Sample]) -> Iterator[Outgoing]:
     """What a dialect makes of samples."""
     for sample in samples:
         for part, publication in enumerate(dialect.telemetry(sample)):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from devices.clock import iso
+from devices.dialects import topics
 from devices.fleet import Device, Fleet, boot_id
 from devices.outgoing import Publication, Sample
 
@@ -19,8 +20,7 @@ class Json:
     def __init__(self, device: Device, fleet: Fleet) -> None:
         self._device = device
         self._boot = boot_id(device, fleet)
-        topic = device.group.topic or "devices/{device}/telemetry"
-        self._topic = topic.replace("{device}", device.name).replace("{group}", device.group.name)
+        self._topic = topics.chosen(device, "devices/{device}/telemetry")
 
     def telemetry(self, sample: Sample) -> Sequence[Publication]:
         payload = {
@@ -31,7 +31,7 @@ class Json:
             "readings": sample.readings,
             "units": self._device.group.units,
         }
-        return [Publication(self._topic, msgspec.json.encode(payload), self._device.group.retain)]
+        return [Publication(self._topic, self._encoded(payload), self._device.group.retain, self._content_type)]
 
     def will(self, time_us: int) -> Publication:
         return self._status("offline", time_us)
@@ -44,4 +44,10 @@ class Json:
 
     def _status(self, state: str, time_us: int) -> Publication:
         payload = {"device": self._device.name, "boot": self._boot, "time": iso(time_us), "state": state}
-        return Publication(f"devices/{self._device.name}/status", msgspec.json.encode(payload), retain=True)
+        topic = f"devices/{self._device.name}/status"
+        return Publication(topic, self._encoded(payload), retain=True, content_type=self._content_type)
+
+    _content_type: str | None = None
+
+    def _encoded(self, payload: object) -> bytes:
+        return msgspec.json.encode(payload)

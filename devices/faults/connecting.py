@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from heapq import merge
+from random import Random
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+from msgspec.structs import replace
+
+from devices.clock import SECOND_US
+from devices.faults import Spell
+from devices.faults.chance import Course, spells
+from devices.outgoing import Sample
 
 if TYPE_CHECKING:
     from devices.fleet import Device, Fleet
+
+FLAPPING_S = (1.0, 2.0)
+"""How long a connection lasts while it is flapping: at least, at most."""
+
+What = Literal["leave", "die", "clash"]
 
 
 class Disturbance(msgspec.Struct, frozen=True):
@@ -19,10 +32,53 @@ class Disturbance(msgspec.Struct, frozen=True):
     """
 
     at_us: int
-    what: Literal["leave", "die", "clash"]
+    what: What
     away_s: float
 
+    @property
+    def back_us(self) -> int:
+        """When the device comes back."""
+        return self.at_us + int(self.away_s * SECOND_US)
 
-def disturbances(device: Device, fleet: Fleet) -> Iterator[Disturbance]:  # noqa: ARG001
-    """All that happens to a device's connections, in the order of time."""
-    return iter(())
+
+def disturbances(device: Device, fleet: Fleet) -> Iterator[Disturbance]:
+    """All that happens to a device's connections, in the order of time. One may begin before another is over."""
+    faults = device.group.faults
+    if not (faults.offline or faults.death or faults.clash or faults.flapping):
+        return iter(())
+    return merge(
+        _spells(faults.offline, "offline", "leave", device, fleet),
+        _spells(faults.death, "death", "die", device, fleet),
+        _spells(faults.clash, "clash", "clash", device, fleet),
+        _flapping(faults.flapping, device, fleet),
+        key=lambda disturbance: disturbance.at_us,
+    )
+
+
+def marked(samples: Iterator[Sample], device: Device, fleet: Fleet) -> Iterator[Sample]:
+    """The samples, each named for the spells in which it is measured: it comes late, or over a bad connection."""
+    for fault in ("offline", "flapping", "death", "clash"):
+        if (spell := getattr(device.group.faults, fault)) is not None:
+            samples = _marked(samples, fault, Course(spells(spell, fault, device, fleet)))
+    return samples
+
+
+def _marked(samples: Iterator[Sample], fault: str, course: Course) -> Iterator[Sample]:
+    for sample in samples:
+        within = course.at(sample.due_us) is not None
+        yield replace(sample, faults=(*sample.faults, fault)) if within else sample
+
+
+def _spells(spell: Spell | None, fault: str, what: What, device: Device, fleet: Fleet) -> Iterator[Disturbance]:
+    for begin_us, end_us in spells(spell, fault, device, fleet):
+        yield Disturbance(begin_us, what, (end_us - begin_us) / SECOND_US)
+
+
+def _flapping(spell: Spell | None, device: Device, fleet: Fleet) -> Iterator[Disturbance]:
+    """A connection is cut off at the beginning, and after a second or two the next one, until the end."""
+    chance = Random(f"{device.seed}/faults/flapping/lengths")
+    for begin_us, end_us in spells(spell, "flapping", device, fleet):
+        at_us = begin_us
+        while at_us <= end_us:
+            yield Disturbance(at_us, "die", 0.0)
+            at_us += int(chance.uniform(*FLAPPING_S) * SECOND_US)

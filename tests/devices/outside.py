@@ -66,10 +66,12 @@ class Listener:
 
     def __init__(self) -> None:
         self.heard: list[Heard] = []
+        self.properties: list[Any] = []
         self._news = threading.Condition()
 
     def on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         with self._news:
+            self.properties.append(message.properties)
             self.heard.append(Heard(message.topic, bytes(message.payload), message.qos, message.retain))
             self._news.notify_all()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from pathlib import Path
 
 import pytest
+import typer
+from typer.main import get_command
 
 from devices import cli
 from devices.device import GRACE_S, HELD_MESSAGES, HELD_MESSAGES_OF_ALL
@@ -30,7 +31,9 @@ def message(device: Device) -> Outgoing:
 
 
 def test_every_option_is_documented_and_nothing_else() -> None:
-    options = {f"--{name.replace('_', '-')}" for name in inspect.signature(cli.simulate).parameters}
+    app = typer.Typer(add_completion=False)
+    cli.register(app)
+    options = {option for one in get_command(app).params for option in one.opts if option.startswith("--")}
     assert set(re.findall(r"^\| `(--[a-z-]+)` \|", DOCS, re.MULTILINE)) == options
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devices.errors import DeviceError
-from devices.ledger import Account, Ledger, accounts, digest, read
+from devices.ledger import CUT, Account, Ledger, accounts, digest, files, read
 from devices.outgoing import Outgoing, Publication
 
 MESSAGES = [
@@ -59,15 +59,75 @@ def test_a_line_still_being_written_is_left_out(path: Path) -> None:
     assert [record.state for record in read(path)] == ["sent", "sent", "sent", "acked"]
 
 
-def test_half_a_line_is_never_continued(path: Path) -> None:
-    before = path.read_bytes()[:-1]
-    path.write_bytes(before)
-    with pytest.raises(DeviceError, match="half a line"):
-        Ledger(path)
-    assert path.read_bytes() == before
+@pytest.mark.parametrize("left", [1, 60, -2, -1])
+def test_half_a_line_is_marked_as_cut_off_and_never_continued(path: Path, left: int) -> None:
+    """Wherever a crash has cut the last line off, all others are read, and those that a later run adds."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:4]) + lines[4][:left])
+    with Ledger(path) as ledger:
+        ledger.answered("thermo-0001", MESSAGES[1], "receipted")
+    assert [record.state for record in read(path)] == ["sent", "sent", "sent", "acked", "receipted"]
+    assert path.read_bytes().startswith(b"".join(lines[:4]) + lines[4][:left])
 
 
-@pytest.mark.parametrize("line", ["nonsense", "{}", '{"device": "d"}', "[]"])
+def test_a_mark_that_was_itself_cut_off_is_finished(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5] + CUT[:4])
+    with Ledger(path):
+        pass
+    assert [record.state for record in read(path)] == ["sent", "sent", "sent", "acked"]
+
+
+def test_half_a_line_that_nobody_marked_is_an_error(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5] + b"\n")
+    with pytest.raises(DeviceError, match="line 5, is not a line of a ledger"):
+        list(read(path))
+
+
+def test_what_is_sent_is_written_at_once(tmp_path: Path) -> None:
+    """A simulation killed a moment later has it in its ledger, and what was answered before it."""
+    with Ledger(tmp_path / "ledger.jsonl") as ledger:
+        ledger.sent("thermo-0001", MESSAGES[0], 1)
+        ledger.answered("thermo-0001", MESSAGES[0], "acked")
+        assert [record.state for record in read(tmp_path / "ledger.jsonl")] == ["sent"]
+        ledger.sent("thermo-0001", MESSAGES[1], 1)
+        assert [record.state for record in read(tmp_path / "ledger.jsonl")] == ["sent", "acked", "sent"]
+
+
+def test_several_files_a_folder_or_a_pattern_name_ledgers(tmp_path: Path) -> None:
+    names = "ledger-1.jsonl", "ledger-2.jsonl", "marks.jsonl", "notes.txt"
+    one, two, *_ = paths = [tmp_path / name for name in names]
+    for path in paths:
+        path.touch()
+    assert files([tmp_path]) == files([tmp_path / "led*-?.jsonl"]) == files([one, two, one]) == [one, two]
+    assert files([tmp_path / "none.jsonl"]) == [tmp_path / "none.jsonl"]
+    for nowhere in (tmp_path / "*.log", tmp_path / "empty"):
+        tmp_path.joinpath("empty").mkdir(exist_ok=True)
+        with pytest.raises(DeviceError, match="there is no ledger at"):
+            files([nowhere])
+
+
+def test_a_file_may_be_called_as_a_pattern(tmp_path: Path) -> None:
+    odd = tmp_path / "ledger[1].jsonl"
+    odd.touch()
+    assert files([odd]) == [odd]
+
+
+NAME = '"device": "d", "boot": "b", "at": "2026-11-22T09:00:17.123456Z"'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("nonsense", "{}", '{"device": "d"}', "[]", "\0\0\0"),
+        f'{{{NAME}, "seq": 0, "state": "sent"}}',
+        f'{{{NAME}, "seq": 0, "state": "sent", "topic": "t", "digest": "8d1f"}}',
+        f'{{{NAME}, "seq": 0, "state": "lost"}}',
+        f'{{{NAME}, "seq": -1, "state": "acked"}}',
+        f'{{{NAME}, "seq": 9223372036854775808, "state": "acked"}}',
+        f'{{{NAME}, "seq": 0, "state": "acked", "qos": 3}}',
+        '{"device": "d", "boot": "b", "seq": 0, "state": "acked", "at": "yesterday"}',
+    ],
+)
 def test_a_foreign_line_is_an_error_that_names_it(path: Path, line: str) -> None:
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(DeviceError, match="line 6, is not a line of a ledger"):

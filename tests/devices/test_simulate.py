@@ -5,10 +5,16 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from devices.address import Address
 from devices.broker import Mosquitto
+from devices.errors import DeviceError
+from devices.fleet import Fleet, of_models
 from devices.ledger import accounts
+from devices.simulation import Run
+from devices.simulation import simulate as play
 from tests.devices.outside import finish, listening, numbers, simulate, start
 
 
@@ -112,6 +118,22 @@ def test_the_ledger_agrees_with_what_a_listener_heard(broker: Mosquitto, tmp_pat
     assert all(account.sent == account.acked for account in booked.values())
 
 
+@pytest.mark.parametrize(("qos", "client"), [(0, "codec"), (1, "codec"), (1, "aiomqtt")])
+def test_a_killed_simulation_has_sent_nothing_that_is_not_in_its_ledger(
+    broker: Mosquitto, tmp_path: Path, qos: int, client: str
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    with listening(broker) as listener:
+        options = ["--devices", 10, "--rate", 100, "--qos", qos, "--client", client, "--ledger", path]
+        process = start("--broker", broker.url, *options)
+        listener.wait_for(lambda: len(listener.events()) > 300)
+        process.kill()
+        finish(process)
+        listener.wait_for(lambda: [*listener.states().values()] == ["offline"] * 10)  # the wills come last
+    booked = {(*who, seq) for who, account in accounts(path).items() for seq in account.sent}
+    assert listener.events() <= booked
+
+
 def test_at_qos_0_the_ledger_claims_no_acknowledgement(broker: Mosquitto, tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     simulate("--broker", broker.url, "--devices", 2, "--rate", 20, "--qos", 0, "--duration", "0.5s", "--ledger", path)
@@ -141,3 +163,12 @@ def test_two_hundred_devices_share_one_process(broker: Mosquitto) -> None:
         listener.wait_for(lambda: len(listener.events()) == 800)
     assert numbers(ended).items() >= {"published": 800, "acknowledged": 800, "failed": 0, "statuses": 400}.items()
     assert broker.log().count(" as amber-device-") == 200  # each connected once
+
+
+def test_a_persistent_session_is_not_for_every_client() -> None:
+    """The packet ids of an earlier connection are unknown to aiomqtt: new messages would be taken for old ones."""
+    (group,) = of_models(("door",), devices=1, rate=1.0, qos=1)
+    fleet = Fleet(groups=(msgspec.structs.replace(group, session="persistent"),), start_us=0, seed="1")
+    run = Run(address=Address("127.0.0.1", 1), client="aiomqtt")
+    with pytest.raises(DeviceError, match="--client aiomqtt has clean sessions only"):
+        play(fleet, run)
