@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,23 +18,17 @@ import msgspec
 from devices.broker import BrokerError, Mosquitto
 from devices.ledger import accounts
 from gateway.demo_screen import Screen
-from storage.engine import Lock
+from gateway.proving import folder as folders
+from gateway.proving.processes import Child
 from storage.errors import AmberError
 from storage.filters import Filters
 from storage.history import Reader
 from storage.replay import replay
 
-START_WITHIN_S, SETTLE_WITHIN_S, STOP_WITHIN_S = 20.0, 15.0, 15.0
+START_WITHIN_S, SETTLE_WITHIN_S = 20.0, 15.0
 REPLAYED_S, REPLAY_SPEED = 10.0, 10.0
-MARK = ".amber-demo"
-"""The file that tells a demo's folder from any other."""
-
-PARTS = (
-    *("amber.db", "amber.db-wal", "amber.db-shm", "amber.db.lock", "amber.db.keeper"),
-    *("ledger.jsonl", "gateway.log", "devices.log"),
-    *("broker/mosquitto.conf", "broker/mosquitto.log", "broker/mosquitto.db", "broker/mosquitto.db.new"),
-)
-"""What a demo leaves in its folder, and all that the next one deletes there."""
+PARTS = (*folders.STAGE, "fleet.toml", "plan.json", "marks.jsonl")
+"""What a demo leaves in its folder, with chaos or without, and all that the next one deletes there."""
 
 TELEMETRY = Filters(topics=("devices/+/telemetry",))
 
@@ -88,20 +80,16 @@ class Demo:
         return 1 if count.lost or count.repeated else 0
 
     @contextlib.contextmanager
-    def _gateway(self, url: str) -> Iterator[subprocess.Popen[bytes]]:
-        arguments = ["-m", "gateway", "run", "--broker", url, "--store", str(self._store), "--config", os.devnull]
-        with process(arguments, self._folder / "gateway.log") as gateway:
-            log = self._folder / "gateway.log"
-            _wait(
-                lambda: "subscribed" in log.read_text(),
-                gateway,
-                START_WITHIN_S,
-                f"the gateway did not start: see {log}",
+    def _gateway(self, url: str) -> Iterator[Child]:
+        with Child("the gateway", self._folder / "gateway.log") as gateway:
+            gateway.start(
+                ["-m", "gateway", "run", "--broker", url, "--store", str(self._store), "--config", os.devnull]
             )
+            gateway.wait_until(lambda: "subscribed" in gateway.said(), START_WITHIN_S)
             yield gateway
 
     @contextlib.contextmanager
-    def _simulation(self, url: str) -> Iterator[subprocess.Popen[bytes]]:
+    def _simulation(self, url: str) -> Iterator[Child]:
         options = {
             "--broker": url,
             "--devices": self._devices,
@@ -109,21 +97,21 @@ class Demo:
             "--duration": self._seconds,
             "--ledger": self._ledger,
         }
-        arguments = ["-m", "devices", "simulate", *(str(part) for pair in options.items() for part in pair)]
-        with process(arguments, self._folder / "devices.log") as simulation:
+        with Child("the simulation", self._folder / "devices.log") as simulation:
+            simulation.start(["-m", "devices", "simulate", *(str(part) for pair in options.items() for part in pair)])
             yield simulation
 
-    def _watch(self, gateway: subprocess.Popen[bytes], simulation: subprocess.Popen[bytes]) -> None:
+    def _watch(self, gateway: Child, simulation: Child) -> None:
         """The live screen, until the devices are done."""
         with Reader(self._store) as reader, Screen(self._seconds) as screen:
-            while simulation.poll() is None and gateway.poll() is None:
+            while simulation.status is None and gateway.status is None:
                 screen.show(reader)
                 time.sleep(0.25)
             screen.show(reader)
-        if gateway.poll() is not None:
-            raise AmberError(f"the gateway ended by itself: see {self._folder / 'gateway.log'}")
-        if simulation.returncode:
-            raise AmberError(f"the devices failed: see {self._folder / 'devices.log'}")
+        if gateway.status is not None:
+            raise AmberError(f"the gateway ended by itself: see {gateway.log}")
+        if simulation.status:
+            raise AmberError(f"the devices failed: see {simulation.log}")
 
     def _settle(self) -> None:
         """Wait until the store has what was acknowledged; if it never comes, the count will say so."""
@@ -160,17 +148,7 @@ class Demo:
 
 def make_ready(folder: Path) -> None:
     """A folder without what an earlier demo left. Raises AmberError where it is in use, or anyone else's."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        mark = folder / MARK
-        if any(folder.iterdir()) and not mark.is_file():
-            raise AmberError(f"{folder} is not empty, and no demo made it: name a new one with --folder")
-        mark.write_text("Made by amber demo. The next one in this folder replaces its store and its logs.\n", "utf-8")
-        Lock(folder / "amber.db").release()
-        for part in PARTS:
-            (folder / part).unlink(missing_ok=True)
-    except OSError as error:
-        raise AmberError(f"cannot use {error.filename or folder}: {error.strerror}") from error
+    folders.make_ready(folder, "demo", PARTS)
 
 
 async def _play(store: Path, filters: Filters) -> None:
@@ -182,37 +160,3 @@ async def _play(store: Path, filters: Filters) -> None:
             event = batch[-1]
             print(f"  {event.device:<14} {event.readings[:80]}")
     print(f"  {events} events in {time.monotonic() - started:.1f} s")
-
-
-@contextlib.contextmanager
-def process(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python process that ends with the block: by SIGTERM, or by SIGKILL when that does not help."""
-    with log.open("ab") as file:
-        child = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            # Python finds the packages of the clone beside this one; the child need not share our folder.
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
-            process_group=0,
-        )
-    try:
-        yield child
-    finally:
-        if child.poll() is None:
-            child.send_signal(signal.SIGTERM)
-        try:
-            child.wait(STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-def _wait(ready: Callable[[], bool], child: subprocess.Popen[bytes], within_s: float, failure: str) -> None:
-    """Look until it is ready. Raises AmberError if the process ends first or the time is over."""
-    patience = time.monotonic() + within_s
-    while not ready():
-        if child.poll() is not None or time.monotonic() > patience:
-            raise AmberError(failure)
-        time.sleep(0.05)

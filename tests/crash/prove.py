@@ -21,8 +21,8 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from devices.broker import Mosquitto
+from devices.proxy import Proxy
 from storage.engine import sqlite
-from tests.crash.proxy import Proxy
 
 SETTLED_WITHIN_S = 120.0
 
