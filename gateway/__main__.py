@@ -9,12 +9,16 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 import devices.cli
+import devices.load_cli
 import gateway.cli
 import gateway.consume_cli
 import gateway.consumers_cli
 import gateway.demo_cli
 import gateway.formats_cli
 import gateway.import_cli
+import gateway.learn_cli
+import gateway.proving.torture_cli
+import gateway.proving.verify_cli
 import gateway.prune_cli
 import gateway.replay_cli
 import gateway.reprocess_cli
@@ -22,6 +26,7 @@ import storage.backup_cli
 import storage.chart_cli
 import storage.cli
 import storage.export_cli
+import storage.gaps_cli
 import storage.latest_cli
 from devices.errors import DeviceError
 from gateway import streams
@@ -47,9 +52,11 @@ for door in (
     gateway.demo_cli,
     gateway.cli,
     devices.cli,
+    devices.load_cli,
     storage.cli,
     storage.latest_cli,
     storage.chart_cli,
+    storage.gaps_cli,
     gateway.replay_cli,
     gateway.consume_cli,
     gateway.consumers_cli,
@@ -59,6 +66,9 @@ for door in (
     gateway.prune_cli,
     gateway.formats_cli,
     gateway.reprocess_cli,
+    gateway.learn_cli,
+    gateway.proving.torture_cli,
+    gateway.proving.verify_cli,
 ):
     door.register(app)
 

@@ -41,6 +41,13 @@ COMMANDS = {
         "normalize": "Read messages into events without broker or store",
         "reprocess": "Read stored messages again, with today's rules",
     },
+    "Prove": {
+        "verify": "See whether everything that was promised is stored, once",
+        "gaps": "Show what each device's numbers say is missing",
+        "torture": "Kill everything at random, and see that nothing is lost",
+        "learn": "Make a fleet of recorded history",
+        "load": "Publish at a rate, and tell how long each message took",
+    },
 }
 
 

@@ -48,7 +48,7 @@ def examples(name: str) -> list[list[str]]:
     """The `./run …` lines of a document's console blocks, as arguments of `amber`."""
     blocks = re.findall(r"```console\n(.*?)```", read(name), re.DOTALL)
     lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ./run ")]
-    return [shlex.split(line, comments=True)[1:] for line in lines]
+    return [shlex.split(line.partition(" > ")[0], comments=True)[1:] for line in lines]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

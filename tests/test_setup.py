@@ -60,7 +60,7 @@ def test_the_words_that_run_keeps_for_itself_are_no_commands_of_amber() -> None:
     assert {*words} & get_command(app).commands.keys() == {"demo"}  # type: ignore[attr-defined]
 
 
-def test_the_wheel_holds_the_three_rooms_and_the_brokers_configuration(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_three_rooms_the_brokers_configuration_and_the_examples(tmp_path: Path) -> None:
     """PyPI knows other packages named `storage`: ours must not grow top-level names by accident."""
     build = [sys.executable, "-P", "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
@@ -68,6 +68,7 @@ def test_the_wheel_holds_the_three_rooms_and_the_brokers_configuration(tmp_path:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"gateway", "devices", "storage"}
     assert "devices/mosquitto.conf" in names
+    assert "devices/examples/chaos.toml" in names
 
 
 @pytest.mark.skipif(not (ROOT / ".venv/.amber").exists(), reason="only a clone that ./run has set up")
