@@ -9,8 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from devices.broker import Mosquitto
+
+# How long an example takes is the machine's affair, and whatever else runs on it.
+settings.register_profile("amber", deadline=None)
+settings.load_profile("amber")
 
 
 def pytest_configure(config: pytest.Config) -> None:

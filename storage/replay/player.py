@@ -267,7 +267,7 @@ class Player(Generic[T]):
             played.log_s = log_s[end - 1]
             played.seconds = self._watch.now_s() - self._started_s
             begin = end
-        self._next_log_s = math.inf
+        self._next_log_s = self.played.log_s  # when the next one is nobody knows yet: until then the clock stands
 
     async def _seek(self) -> Way:
         """Where to go on. The clock of the log stays where it is, and from there on means another place."""

@@ -145,7 +145,7 @@ def test_a_deleted_store_is_begun_anew_with_what_was_not_acknowledged(broker: Mo
 def test_on_a_full_disk_memory_stays_flat_and_nothing_is_lost(broker: Mosquitto, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=True)
     store = disk / "amber.db"
     try:
         with running(broker, store) as gateway, publisher(broker) as client:

@@ -20,8 +20,9 @@ from paho.mqtt.properties import Properties
 from devices.broker import Mosquitto
 from gateway.formats import Formats
 from gateway.reprocess import Reading, same
-from storage.event import Message
+from storage.event import Message, Rejection
 from storage.history import Reader
+from storage.identities import told_identity
 from storage.outcomes import StoredOutcome
 from tests.crash.prove import Gateway, settle
 from tests.formats.fuzz import recorded
@@ -108,8 +109,16 @@ def publish(port: int, messages: Sequence[Message]) -> None:
 
 
 def sendable(messages: Sequence[Message]) -> list[Message]:
-    """Those that a broker takes, and the gateway keeps."""
-    return [m for m in messages if _is_topic(m.topic) and not m.topic.startswith(OWN)]
+    """Those that a broker takes, and the gateway keeps; the first alone of those that bear one identity."""
+    formats, known, found = Formats(), set[tuple[str, str]](), list[Message]()
+    for message in messages:
+        outcome = formats.read(message)
+        events = () if isinstance(outcome, Rejection) else outcome
+        names = {(event.device, name) for event in events if (name := told_identity(event)) is not None}
+        if _is_topic(message.topic) and not message.topic.startswith(OWN) and known.isdisjoint(names):
+            known |= names
+            found.append(message)
+    return found
 
 
 def _is_topic(topic: str) -> bool:
