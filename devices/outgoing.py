@@ -16,8 +16,9 @@ Expect = Literal["event", "rejection", "any"]
 class Sample(msgspec.Struct, frozen=True, gc=False):
     """What a device measured at one time. `seq` counts from 0 within a boot.
 
-    `due_us` is when that is in the time of the fleet, `observed_at` what the device's own clock says then.
-    `faults` names what went wrong with it, if anything did.
+    `due_us` is when it is to be told in the time of the fleet; it was measured `held_us` before, if it waited for the
+    others of its burst. `observed_at` is what the device's own clock said when it was measured. `faults` names what
+    went wrong with it, if anything did.
     """
 
     boot: str
@@ -26,16 +27,26 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     observed_at: int
     readings: Mapping[str, Value]
     faults: tuple[str, ...] = ()
+    held_us: int = 0
+
+    @property
+    def measured_us(self) -> int:
+        """When it was measured, in the time of the fleet."""
+        return self.due_us - self.held_us
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
-    """What a dialect makes of a sample, or of a device's coming and going: one PUBLISH."""
+    """What a dialect makes of a sample, or of a device's coming and going: one PUBLISH.
+
+    `qos` is for coming and going; telemetry has that of its group.
+    """
 
     topic: str
     payload: bytes
     retain: bool = False
     content_type: str | None = None
     user: tuple[tuple[str, str], ...] = ()
+    qos: int = 1
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):

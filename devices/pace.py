@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby, repeat
+from operator import sub
 from random import Random
 from zoneinfo import ZoneInfo
 
@@ -30,7 +33,7 @@ class Hours(msgspec.Struct, frozen=True):
 
 
 class Bursts(msgspec.Struct, frozen=True):
-    """Every so many seconds `count` samples come at once in place of one."""
+    """Every so many seconds `count` samples come at once in place of one, each with the time of its measurement."""
 
     every_s: float
     count: int
@@ -65,6 +68,21 @@ def times(pace: Pace, start_us: int, seed: str) -> Iterator[int]:
     else:
         regular = _late(ticks(start_us, 1 / pace.every_s, phase), pace, seed)
     return _in_bursts(regular, pace.bursts, pace.every_s, start_us) if pace.bursts else regular
+
+
+def measured(pace: Pace, start_us: int, seed: str) -> Iterator[int]:
+    """When that is measured which is due at `times`: at the same time, but for bursts."""
+    due = times(pace, start_us, seed)
+    return map(sub, due, held(pace, start_us, seed)) if pace.bursts else due
+
+
+def held(pace: Pace, start_us: int, seed: str) -> Iterator[int]:
+    """How long before it is due at `times` each is measured.
+
+    Those of a burst are spread evenly over the interval before it; none is before the one that went before them, and
+    none was measured asleep.
+    """
+    return _gathered(times(pace, start_us, seed), pace, start_us) if pace.bursts else repeat(0)
 
 
 def openings(hours: Hours, start_us: int) -> Iterator[tuple[int, int]]:
@@ -110,6 +128,19 @@ def _in_bursts(regular: Iterator[int], bursts: Bursts, every_s: float, start_us:
         if number != before or bursts.every_s <= every_s:
             for _ in range(bursts.count - 1):
                 yield time
+
+
+def _gathered(due: Iterator[int], pace: Pace, start_us: int) -> Iterator[int]:
+    interval_us, before_us = int(pace.every_s * SECOND_US), start_us
+    awake = openings(pace.hours, start_us) if pace.hours else iter(())
+    begin_us, end_us = next(awake, (start_us, sys.maxsize))
+    for time, burst in groupby(due):
+        while time >= end_us:
+            begin_us, end_us = next(awake, (time, sys.maxsize))
+        count = sum(1 for _ in burst)
+        span_us = min(interval_us, time - before_us, time - begin_us)
+        yield from (span_us * left // count for left in reversed(range(count)))
+        before_us = time
 
 
 def _moment_us(day: date, seconds: int, zone: ZoneInfo) -> int:

@@ -13,7 +13,8 @@ from devices.clock import SECOND_US, happens
 from devices.connection import Connection, connect
 from devices.dialects import Dialect
 from devices.errors import ConnectionLost
-from devices.faults.connecting import Disturbance, disturbances
+from devices.faults import connecting
+from devices.faults.connecting import Disturbance
 from devices.fleet import Device
 from devices.outbox import Outbox
 from devices.outgoing import Publication
@@ -101,9 +102,9 @@ async def _interrupted(speaking: Awaitable[None], at_s: float | None) -> bool:
 
 
 async def _announce(publications: Sequence[Publication], connection: Connection, world: World) -> None:
-    """Publish what tells of coming or going, and wait until the broker has it."""
+    """Publish what tells of coming or going, and wait until the broker has it, or at QoS 0 until it is written."""
     for publication in publications:
-        refusal = await connection.send(publication, qos=1)
+        refusal = await connection.send(publication, qos=publication.qos)
         if refusal is None:
             world.counts.statuses += 1
         else:
@@ -121,7 +122,7 @@ class Absences:
         self._device, self._world = device, world
         duration_s = world.fleet.duration_s
         self._end_us = sys.maxsize if duration_s is None else world.fleet.start_us + int(duration_s * SECOND_US)
-        self._coming = (one for one in self._planned() if one.what != "clash")
+        self._coming = self._in_time(connecting.absences(device, world.fleet))
         self._next = next(self._coming, None)
         self._back_us = world.fleet.start_us
         self._other: asyncio.Event | None = None
@@ -159,9 +160,7 @@ class Absences:
     async def clash(self) -> None:
         """All clashes: another client takes the device's name, and with it the connection, and leaves after a while."""
         world = self._world
-        for clash in self._planned():
-            if clash.what != "clash":
-                continue
+        for clash in self._in_time(connecting.clashes(self._device, world.fleet)):
             if await happens(world.stopping, before_s=world.clock.loop_time_s(clash.at_us)):
                 return
             gone = self._other = asyncio.Event()
@@ -176,9 +175,9 @@ class Absences:
                 self._other = None
                 gone.set()
 
-    def _planned(self) -> Iterator[Disturbance]:
-        """All that begin before the fleet's time is over."""
-        return takewhile(lambda one: one.at_us < self._end_us, disturbances(self._device, self._world.fleet))
+    def _in_time(self, planned: Iterator[Disturbance]) -> Iterator[Disturbance]:
+        """Those that begin before the fleet's time is over."""
+        return takewhile(lambda one: one.at_us < self._end_us, planned)
 
 
 def _now_s() -> float:

@@ -15,7 +15,7 @@ from devices.faults.measuring import misread
 from devices.faults.sending import misdeliver
 from devices.fleet import Device, Fleet, boot_id
 from devices.outgoing import Outgoing, Sample
-from devices.pace import times
+from devices.pace import held, measured, times
 
 
 def telemetry(device: Device, fleet: Fleet, dialect: Dialect) -> Iterator[Outgoing]:
@@ -26,11 +26,11 @@ def telemetry(device: Device, fleet: Fleet, dialect: Dialect) -> Iterator[Outgoi
 
 def samples(device: Device, fleet: Fleet) -> Iterator[Sample]:
     """For ever: what the device would measure if nothing ever went wrong."""
-    boot = boot_id(device, fleet)
-    due = times(device.group.pace, fleet.start_us, device.seed)
-    readings = device.group.signal(Random(device.seed), times(device.group.pace, fleet.start_us, device.seed))
-    for seq, (time, values) in enumerate(zip(due, readings, strict=False)):
-        yield Sample(boot, seq, time, time, values)
+    boot, pace = boot_id(device, fleet), device.group.pace
+    due, waited = (of(pace, fleet.start_us, device.seed) for of in (times, held))
+    readings = device.group.signal(Random(device.seed), measured(pace, fleet.start_us, device.seed))
+    for seq, (time, held_us, values) in enumerate(zip(due, waited, readings, strict=False)):
+        yield Sample(boot, seq, time, time - held_us, values, held_us=held_us)
 
 
 def outgoing(dialect: Dialect, samples: Iterable[Sample]) -> Iterator[Outgoing]:

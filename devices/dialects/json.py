@@ -8,7 +8,8 @@ import msgspec
 
 from devices.clock import iso
 from devices.dialects import topics
-from devices.fleet import Device, Fleet, boot_id
+from devices.faults.rebooting import Boots
+from devices.fleet import Device, Fleet
 from devices.outgoing import Publication, Sample
 
 
@@ -19,7 +20,7 @@ class Json:
 
     def __init__(self, device: Device, fleet: Fleet) -> None:
         self._device = device
-        self._boot = boot_id(device, fleet)
+        self._boots = Boots(device, fleet)
         self._topic = topics.chosen(device, "devices/{device}/telemetry")
 
     def telemetry(self, sample: Sample) -> Sequence[Publication]:
@@ -43,7 +44,12 @@ class Json:
         return [self._status("offline", time_us)]
 
     def _status(self, state: str, time_us: int) -> Publication:
-        payload = {"device": self._device.name, "boot": self._boot, "time": iso(time_us), "state": state}
+        payload = {
+            "device": self._device.name,
+            "boot": self._boots.id_at(time_us),
+            "time": iso(time_us),
+            "state": state,
+        }
         topic = f"devices/{self._device.name}/status"
         return Publication(topic, self._encoded(payload), retain=True, content_type=self._content_type)
 

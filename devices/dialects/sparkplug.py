@@ -105,7 +105,8 @@ class Sparkplug:
 
     def _said(self, what: str, payload: Message, behind: str = "") -> Publication:
         topic = f"spBv1.0/{self._device.group.name}/{what}/{self._device.name}{behind}"
-        return Publication(topic, payload.SerializeToString(deterministic=True))
+        # All goes at QoS 0 but the node's death, which is its will (chapter 4); a group may have its data at another.
+        return Publication(topic, payload.SerializeToString(deterministic=True), qos=1 if what == "NDEATH" else 0)
 
 
 class SparkplugDevice(Sparkplug):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from devices.clock import SECOND_US, iso
+from devices.faults.rebooting import Boots
 from devices.fleet import Device, Fleet
 from devices.outgoing import Publication, Sample, Value
 
@@ -23,7 +24,8 @@ class Tasmota:
 
     def __init__(self, device: Device, fleet: Fleet) -> None:
         self._device = device
-        self._start_us = fleet.start_us
+        self._boots = Boots(device, fleet)
+        self._since_us = fleet.start_us
         self._connections = 0
 
     def telemetry(self, sample: Sample) -> Sequence[Publication]:
@@ -34,8 +36,10 @@ class Tasmota:
         return self._presence("Offline")
 
     def birth(self, time_us: int) -> Sequence[Publication]:
-        self._connections += 1
-        uptime_s = max(0, time_us - self._start_us) // SECOND_US
+        since_us = self._boots.since_us(time_us)
+        self._connections = 1 if since_us != self._since_us else self._connections + 1
+        self._since_us = since_us
+        uptime_s = max(0, time_us - since_us) // SECOND_US
         state = {
             **_stamp(time_us),
             "Uptime": _days(uptime_s),

@@ -59,7 +59,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     schema_change: Spell | None = None
     """The readings have other names (`temperature_v2`), and the first number is a text, as after an update."""
     reboot: Spell | None = None
-    """A new boot, which counts from 0; it measures nothing meanwhile."""
+    """Its connection is cut off without a word, and it measures nothing; then comes a new boot, which counts from 0."""
     # of sending
     duplicate: float = 0.0
     """Share that is sent again as a new message: the same bytes, at once or after up to three others."""

@@ -82,16 +82,16 @@ def _joined(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
 
 
 class Course:
-    """Spells beside times that only rise. `past` counts those that are over."""
+    """Spells beside times that only rise. `past` counts those that are over, the last of them at `since_us`."""
 
     def __init__(self, stretches: Iterator[Stretch]) -> None:
-        self.past = 0
+        self.past = self.since_us = 0
         self._stretches = stretches
         self._begin_us, self._end_us = next(stretches, NEVER)
 
     def at(self, time_us: int) -> Stretch | None:
         """The spell that a time is in."""
         while time_us >= self._end_us:
-            self.past += 1
+            self.past, self.since_us = self.past + 1, self._end_us
             self._begin_us, self._end_us = next(self._stretches, NEVER)
         return (self._begin_us, self._end_us) if time_us >= self._begin_us else None

@@ -1,4 +1,4 @@
-"""Faults of connecting: when a device leaves, dies or is impersonated. Follows from the device's seed alone."""
+"""Faults of connecting: when a device leaves, dies, reboots, is impersonated. Follows from the device's seed alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Disturbance(msgspec.Struct, frozen=True):
     """Something that happens to the connection of a device at a time of the fleet.
 
     `leave`: a farewell; `die`: cut off without a word; `clash`: another client takes the device's client id. The device
-    stays away for `away_s`, and measures meanwhile.
+    stays away for `away_s`, and measures meanwhile, unless it is off for a reboot.
     """
 
     at_us: int
@@ -43,20 +43,32 @@ class Disturbance(msgspec.Struct, frozen=True):
 
 def disturbances(device: Device, fleet: Fleet) -> Iterator[Disturbance]:
     """All that happens to a device's connections, in the order of time. One may begin before another is over."""
+    return merge(absences(device, fleet), clashes(device, fleet), key=_begin)
+
+
+def absences(device: Device, fleet: Fleet) -> Iterator[Disturbance]:
+    """All but the clashes: it leaves, or is cut off."""
     faults = device.group.faults
-    if not (faults.offline or faults.death or faults.clash or faults.flapping):
-        return iter(())
     return merge(
         _spells(faults.offline, "offline", "leave", device, fleet),
         _spells(faults.death, "death", "die", device, fleet),
-        _spells(faults.clash, "clash", "clash", device, fleet),
         _flapping(faults.flapping, device, fleet),
-        key=lambda disturbance: disturbance.at_us,
+        _spells(faults.reboot, "reboot", "die", device, fleet),
+        key=_begin,
     )
 
 
+def clashes(device: Device, fleet: Fleet) -> Iterator[Disturbance]:
+    """The clashes alone. They are played beside the others: who sought them among all would seek for ever."""
+    return _spells(device.group.faults.clash, "clash", "clash", device, fleet)
+
+
+def _begin(disturbance: Disturbance) -> int:
+    return disturbance.at_us
+
+
 def marked(samples: Iterator[Sample], device: Device, fleet: Fleet) -> Iterator[Sample]:
-    """The samples, each named for the spells in which it is measured: it comes late, or over a bad connection."""
+    """The samples, each named for the spells in which it is due: it comes late, or over a bad connection."""
     for fault in ("offline", "flapping", "death", "clash"):
         if (spell := getattr(device.group.faults, fault)) is not None:
             samples = _marked(samples, fault, Course(spells(spell, fault, device, fleet)))

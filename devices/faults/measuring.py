@@ -48,7 +48,7 @@ def _stuck(samples: Iterator[Sample], course: Course) -> Iterator[Sample]:
     """The last readings before a spell, or else the first within it, until it ends."""
     before: Mapping[str, Value] | None = None
     for sample in samples:
-        if course.at(sample.due_us) is None:
+        if course.at(sample.measured_us) is None:
             before = sample.readings
             yield sample
         else:
@@ -93,7 +93,7 @@ def _thinned(samples: Iterator[Sample], device: Device, share: float) -> Iterato
 
 def _renamed(samples: Iterator[Sample], course: Course) -> Iterator[Sample]:
     for sample in samples:
-        if course.at(sample.due_us) is None:
+        if course.at(sample.measured_us) is None:
             yield sample
         else:
             yield replace(
@@ -113,7 +113,7 @@ def _mistimed(samples: Iterator[Sample], device: Device, fleet: Fleet) -> Iterat
     skew_us, drift = _skew_us(faults, device), _drift(faults, device)
     named = (*(["clock_skew"] if faults.clock_skew_s else []), *(["clock_drift"] if faults.clock_drift_ppm else []))
     for sample in samples:
-        off_us = skew_us + int((sample.due_us - fleet.start_us) * drift)
+        off_us = skew_us + int((sample.measured_us - fleet.start_us) * drift)
         yield replace(sample, observed_at=sample.observed_at + off_us, faults=(*sample.faults, *named))
 
 
@@ -129,20 +129,23 @@ def _drift(faults: Faults, device: Device) -> float:
 
 def _since_1970(samples: Iterator[Sample], course: Course) -> Iterator[Sample]:
     for sample in samples:
-        spell = course.at(sample.due_us)
+        spell = course.at(sample.measured_us)
         if spell is None:
             yield sample
         else:
-            yield replace(sample, observed_at=sample.due_us - spell[0], faults=(*sample.faults, "clock_reset"))
+            yield replace(sample, observed_at=sample.measured_us - spell[0], faults=(*sample.faults, "clock_reset"))
 
 
 def _rebooted(samples: Iterator[Sample], device: Device, fleet: Fleet, course: Course) -> Iterator[Sample]:
-    """Nothing within a spell; after it a new boot. The first sample of one is named for it."""
+    """Nothing within a spell; after it a new boot, whose first sample is named for it.
+
+    A device that is off forgets what it had gathered for the next burst.
+    """
     from devices.fleet import boot_id  # which knows of faults itself
 
     boot, seq, restarts = "", 0, 0
     for sample in samples:
-        if course.at(sample.due_us) is not None:
+        if course.at(sample.due_us) is not None or sample.measured_us < course.since_us:
             continue
         if not course.past:
             yield sample

@@ -162,7 +162,7 @@ def _begun(device: Observed) -> LearnedGroup:
     )
     topic = device.topics.most_common(1)[0][0].replace(device.device, "{device}")
     hours = hours_of(said.times)
-    every_s, jitter, at_once = interval_of(said.times, breaks=hours is not None)
+    every_s, jitter, at_once = interval_of(said.times, device.arrivals, breaks=hours is not None)
     return LearnedGroup(
         name=_node(device) or device.device,
         members=[said],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,7 +24,10 @@ TELEMETRY = ("measurement", "state", "location", "event", "other")
 
 
 class Observed(msgspec.Struct):
-    """What was recorded of one device; values with their times (microseconds) by reading, in the order of time."""
+    """What was recorded of one device; values with their times (microseconds) by reading, in the order of time.
+
+    `arrivals` are when those of the reading that came most often reached the gateway, in the same order.
+    """
 
     device: str
     values: dict[str, list[tuple[int, Value]]]
@@ -33,6 +36,7 @@ class Observed(msgspec.Struct):
     topics: Counter[str]
     qos: int
     retain: bool
+    arrivals: Sequence[int] = ()
 
     @property
     def times(self) -> list[int]:
@@ -56,6 +60,7 @@ def observe(reader: Reader, filters: Filters) -> Iterator[Observed]:
 def of_events(device: str, events: list[StoredEvent]) -> Observed | None:
     """None where there is no pace to be seen."""
     values: dict[str, list[tuple[int, Value]]] = {}
+    arrived: dict[str, list[int]] = {}
     units: dict[str, str] = {}
     formats: Counter[str] = Counter()
     topics: Counter[str] = Counter()
@@ -67,9 +72,13 @@ def of_events(device: str, events: list[StoredEvent]) -> Observed | None:
         for name, value in msgspec.json.decode(event.readings).items():
             if value is not None:
                 values.setdefault(name, []).append((time, value))
+                arrived.setdefault(name, []).append(event.received_at)
     for series in values.values():
+        series.reverse()  # the newest came first: those of one time are to be in their order as well
         series.sort(key=lambda entry: entry[0])
-    seen = Observed(device, values, units, formats, topics, _usual(events, "qos"), bool(_usual(events, "retain")))
+    arrivals = sorted(max(arrived.values(), key=len, default=()))
+    qos, retain = _usual(events, "qos"), bool(_usual(events, "retain"))
+    seen = Observed(device, values, units, formats, topics, qos, retain, arrivals)
     return seen if values and seen.times[0] < seen.times[-1] else None
 
 

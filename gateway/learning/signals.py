@@ -23,6 +23,8 @@ SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 QUARTER_US = DAY_US // 96
 LONG_BREAK_US = 2 * 3600 * SECOND_US
+FEWEST_BURSTS, QUICKEST_BURSTS_S = 3, 1.0
+"""Of what comes together oftener than that, a network or a busy gateway may have made groups."""
 
 _NORMAL = NormalDist()
 
@@ -193,15 +195,20 @@ def _between(ordered: Sequence[float], step: float) -> float:
     return float(f"{ordered[low] + (ordered[high] - ordered[low]) * (step - low):.9g}")
 
 
-def interval_of(times: Sequence[int], *, breaks: bool = False) -> tuple[float, float, int]:
+def interval_of(
+    times: Sequence[int], arrivals: Sequence[int] = (), *, breaks: bool = False
+) -> tuple[float, float, int]:
     """Seconds from one sample to the next, the jitter as a share of that, and how many come at once.
 
-    With `breaks` it has nights, which are no part of its pace.
+    `times` are when they were measured, `arrivals` when they came: of those who gather what they measure, the latter
+    tell. With `breaks` it has nights, which are no part of its pace.
     """
     mean = (times[-1] - times[0]) / (len(times) - 1)
     steps = [later - time for time, later in pairwise(times)]
     if median(steps) < mean / 5:
-        return _bursts(times, mean)
+        return _bursts(times, breaks=breaks)
+    if _gathered(times, arrivals):
+        return _bursts(arrivals, breaks=breaks)
     usual = median(steps)
     if breaks:
         mean = usual
@@ -210,11 +217,38 @@ def interval_of(times: Sequence[int], *, breaks: bool = False) -> tuple[float, f
     return max(FASTEST_S, mean / SECOND_US), round(min(0.9, (high - low) / 0.586 / mean), 3), 1
 
 
-def _bursts(times: Sequence[int], mean: float) -> tuple[float, float, int]:
-    starts = [times[0], *(later for time, later in pairwise(times) if later - time > mean)]
+def _gathered(times: Sequence[int], arrivals: Sequence[int]) -> bool:
+    """Whether most came in groups of much the same size, at a pace at which no network makes groups.
+
+    An outage makes one group, however large, among many that came alone; history that was brought in afterwards came
+    much faster than it was measured.
+    """
+    if len(arrivals) < 2 or arrivals[-1] - arrivals[0] < (times[-1] - times[0]) / 2:
+        return False
+    steps, apart = (median(later - time for time, later in pairwise(those)) for those in (arrivals, times))
+    if steps >= apart / 5:
+        return False
+    starts = _starts(arrivals)
+    sizes = [after - before for before, after in pairwise(starts)]  # the last one may not be whole
+    if len(sizes) < FEWEST_BURSTS or median(sizes) < 2:
+        return False
+    every_s = median(arrivals[after] - arrivals[before] for before, after in pairwise(starts)) / SECOND_US
+    like_most = sum(abs(size - median(sizes)) <= median(sizes) / 5 for size in sizes)
+    return every_s >= QUICKEST_BURSTS_S and like_most >= len(sizes) / 2
+
+
+def _starts(times: Sequence[int]) -> list[int]:
+    """The places of the first of each group: a pause longer than the mean is before it."""
+    mean = (times[-1] - times[0]) / (len(times) - 1)
+    return [0, *(place for place, (time, later) in enumerate(pairwise(times), start=1) if later - time > mean)]
+
+
+def _bursts(times: Sequence[int], *, breaks: bool) -> tuple[float, float, int]:
+    starts = _starts(times)
     if len(starts) < 2:
-        return max(FASTEST_S, mean / SECOND_US), 0.0, 1
-    every = (starts[-1] - starts[0]) / (len(starts) - 1) / SECOND_US
+        return max(FASTEST_S, (times[-1] - times[0]) / (len(times) - 1) / SECOND_US), 0.0, 1
+    steps = [times[after] - times[before] for before, after in pairwise(starts)]
+    every = (median(steps) if breaks else fmean(steps)) / SECOND_US
     return max(FASTEST_S, every), 0.0, max(1, round(len(times) / len(starts)))
 
 

@@ -88,7 +88,7 @@ def _values(said: Sequence[Sequence[Sample]]) -> Iterator[dict[str, list[tuple[i
         values: dict[str, list[tuple[int, Value]]] = {}
         for sample in messages:
             for name, value in sample.readings.items():
-                values.setdefault(name, []).append((sample.due_us, value))
+                values.setdefault(name, []).append((sample.observed_at, value))
         yield values
 
 
@@ -108,7 +108,7 @@ def _rate(series: Sequence[tuple[int, Value]]) -> float:
     rises = [
         (float(other) - float(one), later - time)  # type: ignore[arg-type]  # a counter has numbers
         for (time, one), (later, other) in pairwise(series)
-        if later > time and other >= one  # type: ignore[operator]
+        if later >= time and other >= one  # type: ignore[operator]  # what came at once has risen before
     ]
     span_us = sum(us for _, us in rises)
     return sum(rise for rise, _ in rises) / span_us * SECOND_US if span_us else 0.0

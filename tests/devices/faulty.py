@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from itertools import islice
 from math import sqrt
@@ -82,6 +83,14 @@ def taken(fleet: Fleet, number: int) -> list[Sample]:
 def true(fleet: Fleet, number: int) -> dict[int, Sample]:
     """What it would measure if nothing went wrong, by the time."""
     return {sample.due_us: sample for sample in islice(samples(one_of(fleet), fleet), number)}
+
+
+def digest(dialect: str) -> str:
+    """Of all that a device with every fault says."""
+    told = hashlib.blake2b(digest_size=8)
+    for message in sent(fleet_of(replace(EVERY, oversize=0.001), dialect=dialect), 150):
+        told.update(repr(message).encode())
+    return told.hexdigest()
 
 
 def struck(found: Iterable[Sample | Outgoing], fault: str) -> list[int]:

@@ -95,8 +95,13 @@ class Listener:
 
 
 @contextmanager
-def listening(broker: Mosquitto, *, name: str = "listener", also_retained: bool = False) -> Iterator[Listener]:
-    """A listener that hears all that devices publish from here on, and what was retained before if it is asked to."""
+def listening(
+    broker: Mosquitto, *, name: str = "listener", also_retained: bool = False, also: str | None = None
+) -> Iterator[Listener]:
+    """A listener that hears all that devices publish from here on, and what was retained before if it is asked to.
+
+    `also` is what it hears beside the topics of `devices/`.
+    """
     listener = Listener()
     subscribed = threading.Event()
     client = Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTProtocolVersion.MQTTv5)
@@ -108,7 +113,8 @@ def listening(broker: Mosquitto, *, name: str = "listener", also_retained: bool 
     client.connect("127.0.0.1", broker.port, clean_start=False, properties=session)
     client.loop_start()
     handling = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if also_retained else SubscribeOptions.RETAIN_DO_NOT_SEND
-    client.subscribe("devices/#", options=SubscribeOptions(qos=2, retainHandling=handling))
+    options = SubscribeOptions(qos=2, retainHandling=handling)
+    client.subscribe([(topic, options) for topic in ("devices/#", also) if topic])
     try:
         assert subscribed.wait(10)
         yield listener

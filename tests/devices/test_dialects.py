@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from devices.clock import SECOND_US
 from devices.dialects import DIALECTS, FREE_TOPICS, Dialect, check, speak
+from devices.faults import Faults, Spell
 from devices.fleet import Device, Fleet, Group, boot_id, devices
 from devices.models import MODELS, Readings, Signal
 from devices.outgoing import Publication, Sample, Value
@@ -218,7 +219,7 @@ def test_a_sparkplug_birth_its_will_and_its_death_share_a_number_that_rises() ->
         said = [*spoken.birth(START_US), *spoken.death(START_US), will]
         events = read(formats, said)
         assert [event.kind for event in events] == ["birth", "death", "death"]
-        assert [event.detail.boot for event in events if event.detail] == [f"{connection}"] * 3
+        assert [event.readings["bdSeq"] for event in events] == [connection] * 3
 
 
 @pytest.mark.parametrize(("dialect", "births"), [("sparkplug", 1), ("sparkplug-device", 2)])
@@ -347,3 +348,31 @@ def test_boots_are_those_of_the_samples() -> None:
     device = next(devices(here := fleet("json")))
     (said,) = speak(device, here).telemetry(Sample(boot_id(device, here, 1), 0, 0, START_US, {"a": 1}))
     assert json.loads(said.payload)["boot"] == boot_id(device, here, 1) != boot_id(device, here)
+
+
+def rebooting(dialect: str) -> tuple[Device, Fleet]:
+    """In the tenth to twelfth second, and in the twentieth."""
+    one = fleet(dialect)
+    faults = Faults(reboot=Spell(at_s=(10.0, 20.0), for_s=2.0))
+    one = msgspec.structs.replace(one, groups=(msgspec.structs.replace(one.groups[0], faults=faults),))
+    return next(devices(one)), one
+
+
+@pytest.mark.parametrize("dialect", ["json", "cbor"])
+def test_presence_tells_the_boot_of_its_time(dialect: str) -> None:
+    """That of a reboot from its beginning on, as the device has been off since; a will speaks of the connection."""
+    device, here = rebooting(dialect)
+    spoken, formats = speak(device, here), Formats()
+    for after_s, restarts in ((0, 0), (9.9, 0), (10, 1), (12, 1), (19, 1), (22, 2)):
+        at_us = START_US + int(after_s * SECOND_US)
+        will = spoken.will(at_us)
+        assert will is not None
+        told = read(formats, [will, *spoken.birth(at_us), *spoken.death(at_us)])
+        assert [event.detail and event.detail.boot for event in told] == [boot_id(device, here, restarts)] * 3
+
+
+def test_a_tasmota_counts_anew_after_a_reboot() -> None:
+    device, here = rebooting("tasmota")
+    spoken = speak(device, here)
+    states = [json.loads(spoken.birth(START_US + after_s * SECOND_US)[1].payload) for after_s in (5, 9, 12, 15, 29)]
+    assert [(state["UptimeSec"], state["MqttCount"]) for state in states] == [(5, 1), (9, 2), (0, 1), (3, 2), (7, 1)]

@@ -18,8 +18,10 @@ EVERY = Faults(
     flapping=Spell(every_s=90.0, for_s=10.0),
     death=Spell(every_s=120.0, for_s=5.0),
     clash=Spell(every_s=100.0, for_s=1.0),
+    reboot=Spell(every_s=80.0, for_s=2.0),
 )
-KINDS = {"offline": "leave", "flapping": "die", "death": "die", "clash": "clash"}
+MARKED = {"offline": "leave", "flapping": "die", "death": "die", "clash": "clash"}
+KINDS = {**MARKED, "reboot": "die"}
 
 
 def planned(fleet: Fleet, number: int) -> list[Disturbance]:
@@ -59,6 +61,17 @@ def test_disturbances_come_in_the_order_of_time() -> None:
     assert {one.what for one in found} == {"leave", "die", "clash"}
 
 
+def test_a_reboot_cuts_the_connection_off_for_as_long_as_nothing_is_measured() -> None:
+    faults = Faults(reboot=Spell(at_s=(10.0, 30.0, 60.0), for_s=8.0))
+    cuts = planned(fleet_of(faults), 4)
+    assert [one.what for one in cuts] == ["die"] * 3
+    measured = [message.due_us for message in sent(fleet_of(faults), 100)]
+    for cut in cuts:
+        assert not any(cut.at_us <= due_us < cut.back_us for due_us in measured)
+        assert any(cut.at_us - SECOND_US <= due_us < cut.at_us for due_us in measured)
+        assert any(cut.back_us <= due_us < cut.back_us + SECOND_US for due_us in measured)
+
+
 @pytest.mark.parametrize("fault", KINDS)
 def test_no_fault_changes_when_another_strikes(fault: str) -> None:
     alone = planned(fleet_of(only(fault, getattr(EVERY, fault))), 100)
@@ -66,8 +79,8 @@ def test_no_fault_changes_when_another_strikes(fault: str) -> None:
     assert set(alone) <= set(together)
 
 
-def test_what_is_measured_within_a_spell_is_named_for_it_and_not_changed() -> None:
-    for fault in KINDS:
+def test_what_is_due_within_a_spell_is_named_for_it_and_not_changed() -> None:
+    for fault in MARKED:
         faults = only(fault, Spell(at_s=(5.0,), for_s=5.0))
         for sound, message in zip(sent(fleet_of(), 20), sent(fleet_of(faults), 20), strict=True):
             within = START_US + 5 * SECOND_US <= message.due_us < START_US + 10 * SECOND_US

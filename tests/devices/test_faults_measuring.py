@@ -13,6 +13,7 @@ from devices.faults import Faults, Spell
 from devices.faults.chance import spells
 from devices.faults.measuring import misread
 from devices.fleet import boot_id, devices
+from devices.pace import Bursts, Pace
 from devices.telemetry import samples
 from tests.devices.faulty import EVERY, START_US, fleet_of, is_share, one_of, struck, taken, true
 
@@ -152,6 +153,35 @@ def test_a_reboot_may_take_no_time() -> None:
     readings = taken(fleet_of(Faults(reboot=Spell(at_s=(5.0,)))), 10)
     assert [sample.seq for sample in readings] == [*range(5), *range(5)]
     assert len({sample.boot for sample in readings}) == 2
+
+
+def test_a_reboot_forgets_what_was_gathered_for_a_burst() -> None:
+    pace, spell = Pace(10.0, bursts=Bursts(10.0, 10)), Spell(at_s=(35.0,), for_s=3.0)
+    begin_us, end_us = START_US + 35 * SECOND_US, START_US + 38 * SECOND_US
+    real = [sample for sample in taken(fleet_of(pace=pace), 80) if sample.due_us < START_US + 60 * SECOND_US]
+    left = {sample.measured_us: sample for sample in taken(fleet_of(Faults(reboot=spell), pace=pace), 80)}
+    lost = [sample for sample in real if sample.measured_us not in left]
+    assert lost == [sample for sample in real if sample.due_us >= begin_us and sample.measured_us < end_us]
+    assert 3 < len(lost) < 10
+    assert left[min(at_us for at_us in left if at_us >= end_us)].seq == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "how"),
+    [
+        ("clock_reset", Spell(at_s=(35.0,), for_s=7.0)),
+        ("stuck", Spell(at_s=(35.0,), for_s=7.0)),
+        ("schema_change", Spell(at_s=(35.0,), for_s=7.0)),
+    ],
+)
+def test_a_burst_is_struck_as_far_as_it_was_measured_within_the_spell(fault: str, how: Spell) -> None:
+    readings = taken(fleet_of(Faults(**{fault: how}), pace=Pace(10.0, bursts=Bursts(10.0, 10))), 100)  # type: ignore[arg-type]
+    for sample in readings:
+        within = START_US + 35 * SECOND_US <= sample.measured_us < START_US + 42 * SECOND_US
+        assert sample.faults == ((fault,) if within else ())
+        if fault == "clock_reset" and within:
+            assert sample.observed_at == sample.measured_us - START_US - 35 * SECOND_US
+    assert any(sample.faults for sample in readings)
 
 
 @pytest.mark.parametrize("fault", OF_MEASURING)

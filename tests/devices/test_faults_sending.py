@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from devices.dialects import DIALECTS, speak
-from devices.faults import Faults
+from devices.faults import Faults, Spell
 from devices.faults.sending import FAULTS, TOO_LARGE_BYTES, TURNS
 from devices.fleet import Fleet
+from devices.models import MODELS
 from devices.outgoing import Outgoing
 from devices.telemetry import telemetry
 from gateway.formats import Formats
 from storage.event import Message, Properties, Rejection
-from tests.devices.faulty import EVERY, START_US, fleet_of, is_share, one_of, only, sent, struck
+from tests.devices.faulty import EVERY, START_US, digest, fleet_of, is_share, one_of, only, sent, struck
 
 EVERY_OF_SENDING = Faults(duplicate=0.1, conflict=0.1, out_of_order=0.1, garbage=0.1, truncated=0.1, oversize=0.01)
 BROKEN = {"garbage", "truncated", "oversize"}
@@ -41,8 +40,8 @@ def payloads(fleet: Fleet, number: int) -> dict[int, bytes]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_strikes_the_share_that_was_asked_for(fault: str) -> None:
-    share = 0.002 if fault == "oversize" else 0.05
-    messages = sent(fleet_of(only(fault, share)), 10_000)
+    share, number = (0.02, 2_000) if fault == "oversize" else (0.05, 4_000)
+    messages = sent(fleet_of(only(fault, share)), number)
     assert is_share(len(struck(messages, fault)), len(originals(messages)), share)
 
 
@@ -89,14 +88,14 @@ def test_where_no_identity_is_told_there_is_no_conflict() -> None:
 
 def test_what_is_out_of_order_comes_after_some_that_follow_it() -> None:
     """Unless these are held back themselves."""
-    messages = sent(fleet_of(Faults(out_of_order=0.05)), 3_000)
+    messages = sent(fleet_of(Faults(out_of_order=0.05)), 1_200)
     seqs = [message.seq for message in messages]
     passed = {seq: sum(other > seq for other in seqs[:place]) for place, seq in enumerate(seqs)}
     held = {message.seq for message in messages if message.faults}
     assert {seq for seq in seqs if passed[seq]} <= held
     assert {seq for seq in held if not passed[seq]} <= {seq for seq in held if seq + 1 in held}
     assert {passed[seq] for seq in held if seq + 1 not in held} == {1, 2, 3}
-    assert set(range(2_990)) <= set(seqs)
+    assert set(range(1_190)) <= set(seqs)
 
 
 def test_garbage_has_nothing_of_the_message() -> None:
@@ -141,16 +140,23 @@ def test_messages_are_in_the_order_in_which_they_are_due_and_none_is_lost(share:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_fault_changes_what_another_does(fault: str, dialect: str) -> None:
     """But where a message is broken already: it is not broken once more, and nothing contradicts it."""
-    every = replace(EVERY, missing=0.0, clock_skew_s=0.0, clock_drift_ppm=0.0, clock_reset=None)
-    alone = sent(fleet_of(only(fault, getattr(every, fault)), dialect=dialect), 3_000)
-    together = sent(fleet_of(every, dialect=dialect), 3_000)
+    alone = sent(fleet_of(only(fault, getattr(EVERY_BUT_THE_CLOCK, fault)), dialect=dialect), 1_500)
+    together = sent_with_every_fault(dialect)
     both = measured(alone) & measured(together)
-    assert len(both) > 1_000
+    assert len(both) > 500
     if fault in BROKEN | {"conflict"}:
         both -= measured(message for message in together if BROKEN - {fault} & set(message.faults))
     here, there = (measured(message for message in run if fault in message.faults) for run in (alone, together))
     assert here & both == there & both
     assert (here & both != set()) == (dialect == "json" or fault != "conflict")
+
+
+EVERY_BUT_THE_CLOCK = replace(EVERY, missing=0.0, clock_skew_s=0.0, clock_drift_ppm=0.0, clock_reset=None)
+
+
+@cache
+def sent_with_every_fault(dialect: str) -> list[Outgoing]:
+    return sent(fleet_of(EVERY_BUT_THE_CLOCK, dialect=dialect), 1_500)
 
 
 def measured(messages: Iterable[Outgoing]) -> set[tuple[int, int]]:
@@ -167,14 +173,13 @@ def test_who_is_not_struck_is_sent_as_ever() -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@settings(max_examples=2, deadline=None)
-@given(seed=st.integers(0, 2**32), model=st.sampled_from(["thermometer", "meter", "door", "tracker"]))
-def test_the_gateway_makes_of_each_fault_what_is_expected(dialect: str, seed: int, model: str) -> None:
+def test_the_gateway_makes_of_each_fault_what_is_expected(dialect: str) -> None:
     """Rejected is what nobody could read, and nothing else."""
     alone = [only(name, _more(fault)) for name in EVERY.__struct_fields__ if (fault := getattr(EVERY, name))]
-    for faults in [EVERY, *alone]:
-        fleet = fleet_of(faults, dialect=dialect, model=model, seed=f"{seed}")
-        for message, outcome in outcomes(fleet, 20):
+    formats = Formats()
+    for at, faults in enumerate([*alone, EVERY], start=[*DIALECTS].index(dialect)):
+        fleet = fleet_of(faults, dialect=dialect, model=[*MODELS][at % len(MODELS)], seed=f"{at}")
+        for message, outcome in outcomes(fleet, 40 if faults is EVERY else 15, formats):
             rejected = isinstance(outcome, Rejection)
             if message.expect == "any":
                 assert message.faults[-1] in {"truncated", "duplicate", "out_of_order"}
@@ -184,12 +189,14 @@ def test_the_gateway_makes_of_each_fault_what_is_expected(dialect: str, seed: in
 
 
 def _more(fault: Any) -> Any:
-    return max(fault, 0.3) if isinstance(fault, float) and 0 < fault < 1 else fault
+    if isinstance(fault, Spell):
+        return Spell(at_s=(4.0,), for_s=5.0)
+    return max(fault, 0.3) if 0 < fault < 1 else fault
 
 
-def outcomes(fleet: Fleet, number: int) -> list[tuple[Outgoing, object]]:
+def outcomes(fleet: Fleet, number: int, formats: Formats) -> list[tuple[Outgoing, object]]:
     """What the gateway makes of the first messages of a device, which has announced itself."""
-    device, formats = one_of(fleet), Formats()
+    device = one_of(fleet)
     dialect = speak(device, fleet)
     dialect.will(START_US)
     for publication in dialect.birth(START_US):
@@ -207,32 +214,20 @@ def _received(publication: object, at_us: int) -> Message:
 
 
 DIGESTS = """
-from hashlib import blake2b
-from tests.devices.test_faults_sending import digest
+from tests.devices.faulty import digest
 from devices.dialects import DIALECTS
 print(*[digest(dialect) for dialect in DIALECTS])
 """
 
 
-def digest(dialect: str) -> str:
-    """Of all that a device with every fault says."""
-    told = hashlib.blake2b(digest_size=8)
-    for message in sent(fleet_of(replace(EVERY, oversize=0.001), dialect=dialect), 150):
-        told.update(repr(message).encode())
-    return told.hexdigest()
-
-
 def test_two_processes_say_the_same_bytes() -> None:
     root = Path(__file__).parents[2]
-    said = [
-        subprocess.run(
-            [sys.executable, "-c", DIGESTS],
-            cwd=root,
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split()
-        for seed in ("1", "2")
-    ]
-    assert said[0] == said[1] == [digest(dialect) for dialect in DIALECTS]
+    there = subprocess.run(
+        [sys.executable, "-c", DIGESTS],
+        cwd=root,
+        env={"PYTHONHASHSEED": "1", "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert there.stdout.split() == [digest(dialect) for dialect in DIALECTS]

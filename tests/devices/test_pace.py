@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.clock import DAY_US, SECOND_US, microseconds
-from devices.pace import Bursts, Hours, Pace, openings, times
+from devices.pace import Bursts, Hours, Pace, measured, openings, times
 
 START_US = 1_795_338_000 * SECOND_US  # 2026-11-22T09:00:00Z, a Sunday
 HOUR_US = 3600 * SECOND_US
@@ -130,6 +130,44 @@ def test_where_each_is_a_burst_all_of_them_are() -> None:
     found = until(START_US + 600 * SECOND_US, times(Pace(6.0, 0.5, bursts=Bursts(6.0, 4)), START_US, "a"))
     assert {found.count(time) for time in dict.fromkeys(found)} == {4}
     assert 99 * 4 <= len(found) <= 100 * 4  # the last may be late beyond the end
+
+
+def test_what_comes_in_a_burst_was_measured_evenly_over_the_interval_before_it() -> None:
+    pace = Pace(10.0, bursts=Bursts(10.0, 5))
+    due = list(islice(times(pace, START_US, "a"), 50))
+    found = list(islice(measured(pace, START_US, "a"), 50))
+    assert {later - time for time, later in pairwise(found[4:])} == {2 * SECOND_US}
+    assert found[4::5] == due[4::5]
+    first_us = due[0] - START_US  # before which there is no interval of ten seconds
+    assert found[:5] == [due[0] - first_us * left // 5 for left in (4, 3, 2, 1, 0)]
+
+
+def test_without_bursts_each_is_measured_when_it_is_due() -> None:
+    pace = Pace(2.0, 0.4)
+    assert [*islice(measured(pace, START_US, "a"), 20)] == [*islice(times(pace, START_US, "a"), 20)]
+
+
+@given(
+    every_s=st.floats(0.001, 3600),
+    jitter=st.floats(0, 0.9),
+    ratio=st.integers(1, 5),
+    count=st.integers(1, 9),
+    awake=st.booleans(),
+)
+@settings(max_examples=50, deadline=None)
+def test_bursts_are_measured_in_order_awake_and_never_long_before(
+    every_s: float, jitter: float, ratio: int, count: int, *, awake: bool
+) -> None:
+    hours = Hours(((9 * 3600, 11 * 3600), (12 * 3600, 14 * 3600))) if awake else None
+    pace = Pace(every_s, jitter, hours, Bursts(every_s * ratio, count))
+    due, found = (list(islice(of(pace, START_US, "a"), 60)) for of in (times, measured))
+    assert found == sorted(found)
+    assert all(0 <= at - time <= every_s * SECOND_US for at, time in zip(due, found, strict=True))
+    assert found[0] >= START_US
+    if hours:
+        for time in found:
+            begin, end = next(one for one in openings(hours, START_US) if one[1] > time)
+            assert begin <= time < end
 
 
 @pytest.mark.parametrize(

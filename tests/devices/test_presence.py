@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,20 +18,27 @@ from devices.connection import Client, Door
 from devices.counts import Counts
 from devices.device import World, live
 from devices.faults import Faults, Spell
-from devices.fleet import Fleet, Session, devices
+from devices.fleet import Fleet, Session, boot_id, devices
 from devices.ledger import Ledger, digest, read
 from devices.outgoing import Outgoing
 from devices.presence import Absences
 from tests.devices.faulty import START_US, fleet_of, one_of, sent
-from tests.devices.outside import Listener, listening
+from tests.devices.outside import Heard, Listener, listening
 
 BORN, LEFT, DIED = "born", "left", "died"
 
+VARIANTS: Sequence[tuple[int, Client, Session]] = (
+    (1, "codec", "clean"),
+    (2, "codec", "clean"),
+    (2, "codec", "persistent"),
+    (1, "aiomqtt", "clean"),
+)
 DISTURBED = {
     "offline": Faults(offline=Spell(at_s=(0.5,), for_s=0.6)),
     "death": Faults(death=Spell(at_s=(0.5,), for_s=0.6)),
     "clash": Faults(clash=Spell(at_s=(0.5,), for_s=0.5)),
     "flapping": Faults(flapping=Spell(at_s=(0.5,), for_s=1.6)),
+    "reboot": Faults(reboot=Spell(at_s=(0.51,), for_s=0.58)),
     "sound": Faults(),
 }
 
@@ -59,6 +67,10 @@ async def lived(here: World) -> None:
             lives.create_task(live(device, here))
 
 
+async def play(fleet: Fleet, broker: Mosquitto) -> None:
+    await lived(world(fleet, broker.port))
+
+
 def all_acknowledged(ledger: Path) -> set[str]:
     """The digests of what was acknowledged: all that was sent."""
     digests = {}
@@ -77,6 +89,10 @@ def heard(listener: Listener) -> set[str]:
     return {digest(message.topic, message.payload) for message in listener.heard}
 
 
+def has_heard(listener: Listener, said: set[str]) -> bool:
+    return said <= heard(listener)
+
+
 def presence(listener: Listener, device: str) -> list[str]:
     """A will tells when the connection was begun, a farewell when it was said."""
     told, since = [], ""
@@ -91,37 +107,62 @@ def presence(listener: Listener, device: str) -> list[str]:
     return told
 
 
-@pytest.mark.parametrize(
-    ("qos", "client", "session"),
-    [(1, "codec", "clean"), (2, "codec", "clean"), (2, "codec", "persistent"), (1, "aiomqtt", "clean")],
-)
-def test_whatever_disturbs_a_device_all_that_was_acknowledged_is_heard(
-    broker: Mosquitto, tmp_path: Path, qos: int, client: Client, session: Session
-) -> None:
+def test_whatever_disturbs_a_device_all_that_was_acknowledged_is_heard(broker: Mosquitto, tmp_path: Path) -> None:
     """By somebody who listens in a session of their own; and nothing was refused or left behind."""
-    one = fleet_of(every_s=0.02, duration_s=2.5, qos=qos, session=session)
-    groups = tuple(replace(one.groups[0], name=name, prefix=name, faults=faults) for name, faults in DISTURBED.items())
-    fleet = replace(one, groups=groups)
 
-    async def play() -> Counts:
-        with kept(tmp_path / "ledger.jsonl") as ledger:
-            here = world(fleet, broker.port, ledger, client)
+    async def play_one(place: int, qos: int, client: Client, session: Session) -> Counts:
+        with kept(tmp_path / f"{place}.jsonl") as ledger:
+            here = world(disturbed(place, qos, session), broker.port, ledger, client)
             await lived(here)
             return here.counts
 
+    async def play_all() -> list[Counts]:
+        return await asyncio.gather(*(play_one(place, *variant) for place, variant in enumerate(VARIANTS)))
+
     with listening(broker) as listener:
-        counts = asyncio.run(play())
-        acknowledged = all_acknowledged(tmp_path / "ledger.jsonl")
-        listener.wait_for(lambda: acknowledged <= heard(listener))
-        listener.wait_for(lambda: all(presence(listener, f"{name}-0001")[-1] == LEFT for name in DISTURBED))
-    assert (counts.published, counts.acknowledged, counts.failed) == (625, 625, 0)
-    assert counts.connected == 0
-    assert presence(listener, "offline-0001") == [BORN, LEFT, BORN, LEFT]
-    assert presence(listener, "death-0001") == [BORN, DIED, BORN, LEFT]
-    assert presence(listener, "clash-0001") == [BORN, DIED, BORN, LEFT]
-    flapping = presence(listener, "flapping-0001")
-    assert flapping in [[BORN, *[DIED, BORN] * cuts, LEFT] for cuts in (1, 2)]
-    assert presence(listener, "sound-0001") == [BORN, LEFT]
+        for place, counts in enumerate(asyncio.run(play_all())):
+            acknowledged = all_acknowledged(tmp_path / f"{place}.jsonl")
+            listener.wait_for(partial(has_heard, listener, acknowledged))
+            assert counts.published in (288, 289)  # fifty of each, but for those that the reboot has cost
+            assert (counts.acknowledged, counts.failed, counts.connected) == (counts.published, 0, 0)
+        names = [f"{name}-{place}" for name in DISTURBED for place in range(len(VARIANTS))]
+        listener.wait_for(lambda: all(presence(listener, name)[-1] == LEFT for name in names))
+    for place in range(len(VARIANTS)):
+        assert presence(listener, f"offline-{place}") == [BORN, LEFT, BORN, LEFT]
+        assert presence(listener, f"death-{place}") == [BORN, DIED, BORN, LEFT]
+        assert presence(listener, f"clash-{place}") == [BORN, DIED, BORN, LEFT]
+        assert presence(listener, f"reboot-{place}") == [BORN, DIED, BORN, LEFT]
+        flapping = presence(listener, f"flapping-{place}")
+        assert flapping in [[BORN, *[DIED, BORN] * cuts, LEFT] for cuts in (1, 2)]
+        assert presence(listener, f"sound-{place}") == [BORN, LEFT]
+        assert_rebooted(listener, f"reboot-{place}")
+
+
+def disturbed(place: int, qos: int, session: Session) -> Fleet:
+    """A device for each disturbance, which measures fifty times in two and a half seconds."""
+    one = fleet_of(every_s=0.05, duration_s=2.5, qos=qos, session=session)
+    groups = (
+        replace(one.groups[0], name=f"{name}-{place}", names=(f"{name}-{place}",), faults=faults)
+        for name, faults in DISTURBED.items()
+    )
+    return replace(one, groups=tuple(groups))
+
+
+def assert_rebooted(listener: Listener, device: str) -> None:
+    """Birth and will tell the boot that they are of, and what is told between them is of the same one."""
+    statuses = [one.content for one in listener.heard if one.topic == f"devices/{device}/status"]
+    before, after = dict.fromkeys(status["boot"] for status in statuses)
+    assert [(status["boot"], status["state"]) for status in statuses] == [
+        (before, "online"),
+        (before, "offline"),
+        (after, "online"),
+        (after, "offline"),
+    ]
+    told = {(boot, seq) for name, boot, seq in listener.events() if name == device}
+    firsts = {seq for boot, seq in told if boot == before}
+    lasts = {seq for boot, seq in told if boot == after}
+    assert {boot for boot, _ in told} == {before, after}
+    assert (firsts, lasts) == (set(range(len(firsts))), set(range(len(lasts))))
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -132,10 +173,10 @@ def test_who_is_away_at_the_end_comes_back_to_hand_over_what_it_has(
     fleet = fleet_of(
         Faults(offline=Spell(at_s=(0.2,), for_s=3_600.0), clash=Spell(at_s=(0.1,), for_s=3_600.0)),
         every_s=0.02,
-        duration_s=None if stopped else 1.0,
+        duration_s=None if stopped else 0.5,
     )
 
-    async def play(listener: Listener) -> Counts:
+    async def play_until(listener: Listener) -> Counts:
         with kept(tmp_path / "ledger.jsonl") as ledger:
             here = world(fleet, broker.port, ledger)
             lives = asyncio.create_task(lived(here))
@@ -146,7 +187,7 @@ def test_who_is_away_at_the_end_comes_back_to_hand_over_what_it_has(
             return here.counts
 
     with listening(broker) as listener:
-        counts = asyncio.run(play(listener))
+        counts = asyncio.run(play_until(listener))
         listener.wait_for(lambda: all_acknowledged(tmp_path / "ledger.jsonl") <= heard(listener))
         listener.wait_for(lambda: presence(listener, "faulty-0001")[-1:] == [LEFT])
     assert counts.failed == 0
@@ -200,5 +241,57 @@ def test_connections_change_nothing_in_what_is_said() -> None:
     def bytes_of(messages: list[Outgoing]) -> list[bytes]:
         return [message.publication.payload for message in messages]
 
-    for faults in DISTURBED.values():
-        assert bytes_of(sent(fleet_of(faults), 50)) == bytes_of(sent(fleet_of(), 50))
+    for name, faults in DISTURBED.items():
+        if name != "reboot":  # after which another boot counts from 0
+            assert bytes_of(sent(fleet_of(faults), 50)) == bytes_of(sent(fleet_of(), 50))
+
+
+def test_who_is_stopped_within_a_reboot_comes_back_with_its_new_boot(broker: Mosquitto) -> None:
+    """To say goodbye: it has been off all the same."""
+    fleet = fleet_of(Faults(reboot=Spell(at_s=(0.1,), for_s=30.0)), every_s=0.02, duration_s=0.3)
+    with listening(broker) as listener:
+        asyncio.run(play(fleet, broker))
+        listener.wait_for(lambda: presence(listener, "faulty-0001") == [BORN, DIED, BORN, LEFT])
+    boots = [one.content["boot"] for one in listener.heard if one.topic.endswith("/status")]
+    before, after = (boot_id(one_of(fleet), fleet, restarts) for restarts in (0, 1))
+    assert boots == [before, before, after, after]
+    assert {boot for _, boot, _ in listener.events()} == {before}
+
+
+def test_births_of_sparkplug_are_at_qos_0_whatever_that_of_the_data(broker: Mosquitto) -> None:
+    """And a birth of another dialect at QoS 1; wills and farewells of a node are at QoS 1 in any case."""
+    fleet = fleet_of(Faults(death=Spell(at_s=(0.2,))), every_s=0.1, duration_s=0.4, qos=1)
+    fleet = replace(
+        fleet, groups=tuple(replace(fleet.groups[0], name=name, prefix=name, dialect=name) for name in SPOKEN)
+    )
+    with listening(broker, also="spBv1.0/#") as listener:
+        asyncio.run(play(fleet, broker))
+        ends = {"spBv1.0/sparkplug-device/NDEATH/sparkplug-device-0001": 2, "devices/json-0001/status": 4}
+        listener.wait_for(lambda: all(len(of_topic(listener, topic)) == number for topic, number in ends.items()))
+    found = {(one.topic.split("/")[2], one.qos) for one in listener.heard}
+    assert found == {
+        *((word, 0) for word in ("NBIRTH", "DBIRTH", "DDEATH")),
+        *((word, 1) for word in ("NDEATH", "DDATA", "status", "telemetry")),
+    }
+
+
+SPOKEN = ("sparkplug-device", "json")
+
+
+def of_topic(listener: Listener, topic: str) -> list[Heard]:
+    return [one for one in listener.heard if one.topic == topic]
+
+
+@pytest.mark.parametrize("faults", [Faults(offline=Spell(every_s=30)), Faults(clash=Spell(every_s=30)), Faults()])
+def test_a_fleet_without_an_end_is_not_sought_through_for_what_never_comes(faults: Faults) -> None:
+    """Of absences without end none is a clash, and of clashes without end none is an absence."""
+
+    async def claim() -> None:
+        fleet = fleet_of(faults)
+        here = world(fleet)
+        here.stopping.set()
+        absences = Absences(one_of(fleet), here)
+        assert (absences.begin_s is not None) == (faults.offline is not None)
+        await absences.clash()
+
+    asyncio.run(claim())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.formats import Formats
-from storage.event import Event, Fact, Outcome, Rejection
+from storage.event import Event, Outcome, Rejection
 from tests.formats import wire
 from tests.formats.messages import NOW, message
 
@@ -120,6 +120,33 @@ def test_a_payload_that_is_cut_anywhere_never_fails_otherwise(cut: int) -> None:
 def test_facts_are_small() -> None:
     formats = Formats()
     formats.read(message(payload(*(metric(f"Line/{n}", n, 1.0) for n in range(5_000))), DBIRTH))
-    (fact,) = formats.take_lessons().facts
-    assert isinstance(fact, Fact)
-    assert len(fact.value or "") < 300_000
+    facts = formats.take_lessons().facts
+    assert {len(fact.value or "") < 300_000 for fact in facts} == {True}
+    for number in range(1_100):
+        formats.read(message(payload(metric("Level", 5, 1.0)), f"spBv1.0/g/DBIRTH/e/{number}"))
+    behind = next(fact.value for fact in reversed(formats.take_lessons().facts) if fact.key == "spBv1.0/g/e/#")
+    assert len(behind or "") < 10_000
+
+
+def deaths(outcome: Outcome) -> list[tuple[str, str | None]]:
+    """Who has died, and behind whom."""
+    assert not isinstance(outcome, Rejection), outcome
+    assert {one.kind for one in outcome} == {"death"}
+    return [(one.device, one.detail.via if one.detail else None) for one in outcome]
+
+
+NDEATH = message(wire.message((2, wire.message((1, "bdSeq"), (4, 4), (11, 0)))), "spBv1.0/g/NDEATH/e")
+
+
+def test_with_an_edge_node_all_die_that_were_born_behind_it() -> None:
+    formats = Formats()
+    assert deaths(formats.read(NDEATH)) == [("g/e", None)]
+    for topic in (NBIRTH, DBIRTH, "spBv1.0/g/DBIRTH/e/d2", DBIRTH, "spBv1.0/g/DBIRTH/other/d3"):
+        formats.read(message(payload(metric("Level", 5, 1.0)), topic))
+    all_of_them = [("g/e", None), ("g/e/d", "g/e"), ("g/e/d2", "g/e")]
+    assert deaths(formats.read(NDEATH)) == all_of_them
+    restarted = Formats(facts=formats.take_lessons().facts)
+    assert deaths(restarted.read(NDEATH)) == all_of_them
+    formats.read(message(payload(metric("Level", 5, 1.0)), NBIRTH))
+    formats.read(message(payload(metric("Level", 5, 1.0)), "spBv1.0/g/DBIRTH/e/d2"))
+    assert deaths(formats.read(NDEATH)) == [("g/e", None), ("g/e/d2", "g/e")]

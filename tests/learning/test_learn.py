@@ -168,6 +168,27 @@ def test_nights_are_learned(tmp_path: Path) -> None:
     assert found["every"] == "30m"
 
 
+@pytest.mark.parametrize("dialect", ["json", "homie"])
+def test_bursts_are_learned(dialect: str, tmp_path: Path) -> None:
+    """Of devices that say when they measured, and of those that do not."""
+    gathering = f"""
+        [[groups]]
+        name = "vibration"
+        dialect = "{dialect}"
+        every = "30s"
+        bursts = {{ every = "30s", count = 15 }}
+        [groups.signals]
+        energy = {{ kind = "counter", rate = 0.5 }}
+    """
+    record(fleet(tmp_path, gathering), tmp_path / "amber.db")
+    found = learned(tmp_path / "amber.db")
+    (group,) = tomllib.loads(found.text)["groups"]
+    assert (group["every"], group["bursts"]) == ("30s", {"every": "30s", "count": 15})
+    (tried,) = try_out(found)
+    assert tried.pace > 0.9
+    assert tried.values > 0.9
+
+
 def test_a_store_without_telemetry_teaches_nothing(tmp_path: Path) -> None:
     Store(tmp_path / "amber.db", StoreOptions()).close()
     with pytest.raises(NothingToLearn, match="no device has two events"):

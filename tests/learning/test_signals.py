@@ -90,6 +90,34 @@ def test_bursts_are_found_again() -> None:
     assert interval_of(times) == (60, 0, 15)
 
 
+def gathered(bursts: int = 20, count: int = 15, every_s: int = 60) -> tuple[list[int], list[int]]:
+    """When was measured what came in bursts, and when it came: within a tenth of a second of each other."""
+    times = [(n + 1) * every_s * SECOND_US // count for n in range(bursts * count)]
+    return times, [(n // count + 1) * every_s * SECOND_US + n % count * 7_000 for n in range(bursts * count)]
+
+
+def test_bursts_of_what_was_measured_before_are_found_by_their_arrival() -> None:
+    assert interval_of(*gathered()) == pytest.approx((60, 0, 15))
+
+
+def test_what_an_outage_has_held_up_is_no_burst() -> None:
+    """However much of the history it is."""
+    times = [n * SECOND_US for n in range(300)]
+    arrivals = [200 * SECOND_US + n if 10 <= n < 200 else time for n, time in enumerate(times)]
+    assert interval_of(times, arrivals) == (1, 0, 1)
+
+
+def test_what_was_brought_in_afterwards_came_in_no_bursts() -> None:
+    times, arrivals = gathered()
+    assert interval_of(times, [arrival // 10 for arrival in arrivals])[2] == 1
+
+
+def test_what_a_network_brings_together_is_no_burst() -> None:
+    times, arrivals = gathered()
+    fast_times, fast_arrivals = ([time // 100 for time in those] for those in (times, arrivals))
+    assert interval_of(fast_times, fast_arrivals) == pytest.approx((0.04, 0, 1))
+
+
 @given(st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=200))
 def test_quantiles_rise_from_the_least_to_the_greatest(numbers: list[float]) -> None:
     found = quantiles(numbers)

@@ -33,6 +33,8 @@ _PLACEHOLDER = "alias:"
 """The name of a metric whose birth was missed, before its alias; never that of another metric."""
 # Nobody counts births by their parts: of one whose metrics were all acquired at times of their own, one event is made.
 _MOST_MOMENTS = 1_000
+_MOST_DEVICES = 1_000
+"""Behind an edge node, as far as its death is theirs."""
 
 
 def read(message: Message, body: Body) -> Sequence[Event] | None:
@@ -47,7 +49,7 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
         return None
     draft = Draft(NAME, message, body)
     if station.kind == "death":
-        return [_death(draft, station, payload)]
+        return [_death(draft, station, payload), *_deaths_behind(draft, station, body)]
     births = _births(station, body)
     moments = _moments(payload, births)
     if station.kind == "birth" and len(moments) > _MOST_MOMENTS:
@@ -56,7 +58,10 @@ def read(message: Message, body: Body) -> Sequence[Event] | None:
 
 
 def teach(message: Message, body: Body) -> Iterator[Lesson]:
-    """Of a birth: its aliases, types and units, for the data that is to come and for that which came before it."""
+    """Of a birth: its aliases, types and units, for the data that is to come and for that which came before it.
+
+    And that a device is behind its edge node, whose death will be its own.
+    """
     station = _station(message.topic)
     if station is None or station.kind != "birth":
         return
@@ -65,6 +70,7 @@ def teach(message: Message, body: Body) -> Iterator[Lesson]:
         return
     told: dict[str, Json] = {"birth": _birth_of_node(station, payload, message, body), **_told(payload.metrics)}
     yield Lesson(key=station.key, value=told, topics=station.taught_topics)
+    yield from _devices_behind(station, body)
 
 
 # Topics
@@ -94,6 +100,11 @@ class Station(NamedTuple):
     @property
     def key(self) -> str:
         return self.node_key if self.device is None else f"{self.before}{self.edge}/{self.device}"
+
+    @property
+    def devices_key(self) -> str:
+        """For the names of the devices behind the node: no topic that somebody publishes to has this."""
+        return f"{self.node_key}/#"
 
     @property
     def taught_topics(self) -> tuple[str, ...]:
@@ -323,6 +334,17 @@ def _birth_of_node(station: Station, payload: _Payload, message: Message, body: 
     return node["birth"] if isinstance(node, dict) else None
 
 
+def _devices_behind(station: Station, body: Body) -> Iterator[Lesson]:
+    """Those born since the birth of the node. Births alone tell: of messages read again they are what is looked at."""
+    if station.device is None:
+        yield Lesson(key=station.devices_key, value=None)
+        return
+    known = body.learned.get(NAME, station.devices_key)
+    devices = known if isinstance(known, list) else []
+    if station.device not in devices and len(devices) < _MOST_DEVICES:
+        yield Lesson(key=station.devices_key, value=[*devices, station.device])
+
+
 def _told(metrics: Iterable[_Metric]) -> dict[str, Json]:
     aliases: dict[str, Json] = {}
     types: dict[str, Json] = {}
@@ -373,7 +395,6 @@ def _moments(payload: _Payload, births: Births) -> Moments:
 def _events(draft: Draft, station: Station, payload: _Payload, births: Births, moments: Moments) -> Iterator[Event]:
     seq = payload.seq if payload.HasField("seq") else None
     device, via = station.name, None if station.device is None else station.node
-    boot = _bd_seq(payload) if station.kind == "birth" and station.device is None else None
     for (stamp, historical, _), metrics in moments.items():
         for name, metric in metrics.items():
             _put_metric(draft, name, metric, births)
@@ -384,7 +405,6 @@ def _events(draft: Draft, station: Station, payload: _Payload, births: Births, m
             stamp=stamp,
             seq=seq,
             via=via,
-            boot=boot,
             historical=historical,
             provisional=unknown,
         )
@@ -400,9 +420,16 @@ def _death(draft: Draft, station: Station, payload: _Payload) -> Event:
         if metric.name and not metric.is_null:
             draft.put_value(text(metric.name), _typed(metric.datatype, metric))
     if station.device is None:
-        return draft.event(station.node, "death", boot=_bd_seq(payload))
+        return draft.event(station.node, "death")
     seq = payload.seq if payload.HasField("seq") else None
     return draft.event(station.name, "death", stamp=payload.timestamp, seq=seq, via=station.node)
+
+
+def _deaths_behind(draft: Draft, station: Station, body: Body) -> Iterator[Event]:
+    """With an edge node its devices are gone, and nobody says so of each."""
+    devices = None if station.device is not None else body.learned.get(NAME, station.devices_key)
+    for device in devices if isinstance(devices, list) else ():
+        yield draft.event(f"{station.node}/{device}", "death", via=station.node)
 
 
 def _bd_seq(payload: _Payload) -> str | None:
