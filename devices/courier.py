@@ -47,7 +47,8 @@ class Post:
             self._timer = self._loop.call_later(_LOOK_EVERY_S, self._look)
 
     def dismiss(self, courier: Courier) -> None:
-        """Its connection has ended."""
+        """Its connection has ended, or is about to: answers may still come, and nothing more leaves."""
+        courier.dismissed = True
         self._ready.pop(courier, None)
         self._reminded.discard(courier)
 
@@ -79,6 +80,7 @@ class Courier:
     def __init__(self, device: Device, outbox: Outbox, world: World, connection: Connection) -> None:
         self.outbox = outbox
         self.world = world
+        self.dismissed = False
         self._device = device
         self._qos = device.group.qos
         self._receipts = device.group.receipts
@@ -87,7 +89,7 @@ class Courier:
     def load(self) -> list[Held]:
         """Take what may be sent now, and note it in the ledger."""
         taken: list[Held] = []
-        if not self._connection.writable or self._connection.ended is not None:
+        if self.dismissed or not self._connection.writable or self._connection.ended is not None:
             return taken
         counts, ledger = self.world.counts, self.world.ledger
         while (held := self.outbox.take()) is not None:

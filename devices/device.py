@@ -51,6 +51,7 @@ class World(msgspec.Struct):
     stopping: asyncio.Event
     reached: asyncio.Event
     outbox: OutboxFile | None = None
+    grace_s: float = GRACE_S
     post: Post = msgspec.field(default_factory=Post)
     agenda: Agenda | None = None
 
@@ -111,8 +112,8 @@ def _put(message: Outgoing, device: Device, outbox: Outbox, world: World) -> Non
         return
     world.counts.failed += 1
     why = f"{device.name} holds {len(outbox)} messages already"
-    if world.outbox is not None and world.outbox.full:
-        why = f"the outbox {world.outbox.path} is full"
+    if world.outbox is not None and world.outbox.trouble:
+        why = world.outbox.trouble
     world.counts.failure = world.counts.trouble = why
 
 
@@ -145,7 +146,7 @@ def _outbox(device: Device, world: World, left: Sequence[Held]) -> Outbox:
 async def _finish(outbox: Outbox, presence: asyncio.Task[None], world: World) -> None:
     """Wait a while for the last answers, then say goodbye."""
     if world.reached.is_set() or not world.stopping.is_set():  # who never reached a broker need not wait for it
-        await happens(outbox.empty, before_s=_now_s() + GRACE_S)
+        await happens(outbox.empty, before_s=_now_s() + world.grace_s)
     world.counts.elapsed_s = _now_s() - world.clock.loop_start_s
     outbox.close()
     await asyncio.wait({presence}, timeout=FAREWELL_S)

@@ -1,18 +1,19 @@
 """The ledger: what the devices recorded as sent and as acknowledged, one JSON line each, to hold against the store.
 
-What is sent is written at once, what is answered within half a second: a simulation killed outright may have been
-acknowledged a little more than its ledger says.
+What is sent is written before it is sent, what is answered within half a second: a simulation killed outright may have
+been acknowledged a little more than its ledger says.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import glob
 import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Literal, Self
@@ -34,6 +35,8 @@ FOUND_IN_FOLDERS = "*ledger*.jsonl"
 """Several workers write several; other lines of JSON may lie beside them."""
 
 TIME_LENGTH, DIGEST_LENGTH = 27, 16
+
+PAGE_BYTES = 1 << 20
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -77,7 +80,7 @@ class Ledger:
         self._records: list[Record] = []
         self._unwritten = b""
         try:
-            self._file = _open(path)
+            self._file = io.FileIO(path, "a+")
         except OSError as error:
             raise DeviceError(f"cannot write the ledger {path}: {error.strerror}") from error
 
@@ -93,7 +96,7 @@ class Ledger:
             self._file.close()
 
     def sent(self, device: str, message: Outgoing, qos: int) -> None:
-        """A message is about to be handed to a connection."""
+        """A message is about to be handed to a connection: not before the next `flush`, or a kill could hide it."""
         publication = message.publication
         self._records.append(
             Record(
@@ -108,10 +111,6 @@ class Ledger:
                 faults=message.faults,
             )
         )
-        # A system call for each message, 3 µs: else each kill of the simulation would leave messages in the store that
-        # the ledger does not know. An error is kept for the next `flush`: a callback has nobody to tell it to.
-        with suppress(DeviceError):
-            self.flush()
 
     def answered(self, device: str, message: Outgoing, state: Literal["acked", "receipted"]) -> None:
         """The broker, or the gateway, has said yes."""
@@ -123,11 +122,23 @@ class Ledger:
         """Hand over to the operating system what has gathered. Raises DeviceError, and keeps what was not written."""
         self._unwritten += _encode(self._records)
         self._records = []
+        if not self._unwritten:
+            return
         try:
-            while self._unwritten:
-                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+            with _alone(self._file):
+                self._add()
         except OSError as error:
             raise DeviceError(f"cannot write the ledger {self._path}: {error.strerror}") from error
+
+    def _add(self) -> None:
+        """Write whole lines; half a line, as a crash or a full disk leaves it, is marked as cut off."""
+        data = self._unwritten if _ends_whole(self._file) else CUT + self._unwritten
+        written = 0
+        try:
+            while written < len(data):
+                written += self._file.write(data[written:])
+        finally:
+            self._unwritten = data[data.rfind(b"\n", 0, written) + 1 :]
 
     async def keep(self) -> None:
         """Flush now and then, for ever."""
@@ -141,7 +152,12 @@ _encode = msgspec.json.Encoder().encode_lines
 
 def digest(topic: str, payload: bytes) -> str:
     """By which a message is known: 16 hexadecimal digits."""
-    return hashlib.blake2b(b"%b\0%b" % (topic.encode(), payload), digest_size=8).hexdigest()
+    return fingerprint(b"%b\0" % topic.encode(), payload).hex()
+
+
+def fingerprint(head: bytes, payload: bytes) -> bytes:
+    """The bytes of a digest; `head` is the topic and a NUL."""
+    return hashlib.blake2b(head + payload, digest_size=8).digest()
 
 
 def read(path: Path) -> Iterator[Record]:
@@ -149,12 +165,21 @@ def read(path: Path) -> Iterator[Record]:
 
     Raises DeviceError, with file and line, for a line that is none of a ledger.
     """
+    for page in pages(path):
+        yield from page
+
+
+def pages(path: Path) -> Iterator[list[Record]]:
+    """The same, many lines at a time."""
     decoder = msgspec.json.Decoder(Record)
+    before = 0
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.endswith(b"\n") and not line.endswith(CUT):
-                    yield _record(decoder, line, path, number)
+            while lines := file.readlines(PAGE_BYTES):  # whole lines, of about so many bytes in all
+                yield _records(decoder, lines, path, before)
+                if not lines[-1].endswith(b"\n"):
+                    return  # its rest may be there by now, and would pass for a line
+                before += len(lines)
     except OSError as error:
         raise DeviceError(f"cannot read the ledger {path}: {error.strerror}") from error
 
@@ -189,27 +214,50 @@ def _at(place: Path) -> list[Path]:
     return found
 
 
+def _records(decoder: msgspec.json.Decoder[Record], lines: list[bytes], path: Path, before: int) -> list[Record]:
+    """What the lines say, all at once. Where something is wrong with them, one by one, to tell with which."""
+    text = b"".join(lines)
+    if text.endswith(b"\n") and CUT not in text:
+        with suppress(ValueError):
+            records = decoder.decode_lines(text)
+            flawed = [
+                record
+                for record in records
+                if len(record.at) != TIME_LENGTH or (record.state == "sent" and _flaw(record))
+            ]
+            if len(records) == len(lines) and not flawed:
+                return records
+    whole = [(n, line) for n, line in enumerate(lines, before + 1) if line.endswith(b"\n") and not line.endswith(CUT)]
+    return [_record(decoder, line, path, number) for number, line in whole]
+
+
 def _record(decoder: msgspec.json.Decoder[Record], line: bytes, path: Path, number: int) -> Record:
     try:
         record = decoder.decode(line)
     except ValueError as error:
         raise DeviceError(f"{path}, line {number}, is not a line of a ledger: {error}") from error
-    if record.state == "sent" and not (record.topic and len(record.digest) == DIGEST_LENGTH):
-        raise DeviceError(f"{path}, line {number}, is not a line of a ledger: it has no topic or no digest")
-    if len(record.at) != TIME_LENGTH:
-        raise DeviceError(f"{path}, line {number}, is not a line of a ledger: {record.at!r} is no time")
+    if flaw := _flaw(record):
+        raise DeviceError(f"{path}, line {number}, is not a line of a ledger: {flaw}")
     return record
 
 
-def _open(path: Path) -> io.FileIO:
-    """Open for adding whole lines: half a line, as a crash leaves it, is marked as cut off."""
-    file = io.FileIO(path, "a+")
+def _flaw(record: Record) -> str:
+    """What a line lacks that is well-formed; nothing where it is whole."""
+    if record.state == "sent" and not (record.topic and len(record.digest) == DIGEST_LENGTH):
+        return "it has no topic or no digest"
+    return "" if len(record.at) == TIME_LENGTH else f"{record.at!r} is no time"
+
+
+@contextmanager
+def _alone(file: io.FileIO) -> Iterator[None]:
+    """While no other process writes to it: workers share one, and those of a killed simulation end a moment late."""
+    fcntl.lockf(file, fcntl.LOCK_EX)
     try:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(CUT)
-    except BaseException:
-        file.close()
-        raise
-    return file
+        yield
+    finally:
+        fcntl.lockf(file, fcntl.LOCK_UN)
+
+
+def _ends_whole(file: io.FileIO) -> bool:
+    size = os.fstat(file.fileno()).st_size
+    return not size or os.pread(file.fileno(), 1, size - 1) == b"\n"

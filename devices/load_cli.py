@@ -41,7 +41,9 @@ def load(
     ] = None,
     qos: Annotated[int, typer.Option(min=0, max=2, help="MQTT quality of service.")] = 1,
     size: Annotated[int, typer.Option(min=1, max=MOST_BYTES, help="Bytes of each payload, from about 120 on.")] = 120,
-    receipts: Annotated[bool, typer.Option("--receipts", help="Ask the gateway for receipts, and time them.")] = False,
+    receipts: Annotated[
+        bool, typer.Option("--receipts", help="Ask the gateway for receipts, below amber/receipts/, and time them.")
+    ] = False,
     devices: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help="How many devices; one for each connection, if not given.")
     ] = None,

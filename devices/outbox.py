@@ -15,10 +15,11 @@ Key = tuple[str, int, int, int]
 class Held:
     """One message, and how far it has come. `row` is its place on the shelf, if it has one."""
 
-    __slots__ = ("acked", "message", "remind_at_s", "reminders", "row", "sent", "settled")
+    __slots__ = ("acked", "key", "message", "remind_at_s", "reminders", "row", "sent", "settled")
 
     def __init__(self, message: Outgoing, row: int = 0) -> None:
         self.message = message
+        self.key = message.key
         self.row = row
         self.sent = self.acked = self.settled = False
         self.remind_at_s: float | None = None
@@ -58,12 +59,12 @@ class Outbox:
 
     def put(self, message: Outgoing) -> bool:
         """Whether there was room."""
-        key = message.key
+        held = Held(message)
+        key = held.key
         if key in self._held:  # an earlier run with the same seed and start has left it here
             return True
         if len(self._held) >= self._limit:
             return False
-        held = Held(message)
         if self._shelf is None:
             self._held[key] = held
             self._admit(held)
@@ -76,7 +77,7 @@ class Outbox:
 
     def put_back(self, held: Held) -> None:
         """What an earlier run has left on the shelf: it is first in line."""
-        self._held[held.message.key] = held
+        self._held[held.key] = held
         self.empty.clear()
         self._admit(held)
 
@@ -87,7 +88,7 @@ class Outbox:
         while self._waiting and len(self._in_flight) < self._window:
             held = self._waiting.popleft()
             if not held.settled:
-                self._in_flight[held.message.key] = held
+                self._in_flight[held.key] = held
                 return held
         return None
 
@@ -100,9 +101,8 @@ class Outbox:
         if held.settled:
             return False
         held.settled = True
-        key = held.message.key
-        self._held.pop(key, None)
-        self._in_flight.pop(key, None)
+        self._held.pop(held.key, None)
+        self._in_flight.pop(held.key, None)
         if self._shelf is not None:
             self._shelf.drop(held)
         if not self._held:
@@ -114,7 +114,7 @@ class Outbox:
         late = [held for held in self._in_flight.values() if held.remind_at_s is not None and held.remind_at_s <= now_s]
         for held in late:
             held.remind_at_s = None
-            del self._in_flight[held.message.key]
+            del self._in_flight[held.key]
             self._waiting.append(held)
         return bool(late)
 

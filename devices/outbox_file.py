@@ -1,7 +1,7 @@
 """The durable outbox: one SQLite file for a fleet, which outlives a kill -9. Knows no connection and no broker.
 
 A message may be sent once its COMMIT is on disk, and is deleted some time after it is settled: what was settled just
-before a kill is sent once more, under the same identity.
+before a kill is sent once more, under the same identity. While the disk is full, new messages are refused.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ VERSION: Final = 1
 DROP_WITHIN_S: Final = 0.1
 """How long deletions wait for something to share a COMMIT with."""
 
+TRY_AGAIN_AFTER_S: Final = 0.5
+"""When the disk was full."""
+
 LOCK_PATIENCE_S: Final = 3.0
 """The workers of a simulation that was killed end a moment after it."""
 
@@ -64,7 +67,7 @@ class Claim:
     It is taken before workers are forked, who share it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patience_s: float = LOCK_PATIENCE_S) -> None:
         self.path = path
         try:
             # Not closed before SQLite's last connection: that would take its own locks on the file away.
@@ -72,6 +75,7 @@ class Claim:
         except OSError as error:
             raise DeviceError(f"cannot open the outbox {path}: {error.strerror}") from error
         try:
+            self._take_lock(time.monotonic() + patience_s)
             self._check_in()
         except BaseException:
             os.close(self._lock)
@@ -85,15 +89,21 @@ class Claim:
     ) -> None:
         os.close(self._lock)
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the path still leads to this file; deleted or replaced, nobody would find what is kept."""
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self._lock))
+        except FileNotFoundError:
+            return False
+
     def _check_in(self) -> None:
         path = self.path
-        self._take_lock()
         with _translated(path), contextlib.closing(_connect(path)) as connection:
             _check(path, connection)
             self.next_row = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM messages").fetchone()[0]
 
-    def _take_lock(self) -> None:
-        patience = time.monotonic() + LOCK_PATIENCE_S
+    def _take_lock(self, patience: float) -> None:
         while True:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,12 +121,16 @@ class OutboxFile:
     """One process's part of the file, with a thread that writes: what is kept during one COMMIT shares the next.
 
     `limit` bounds its messages, `share` those of one device. Of several workers, each takes every `step`-th row.
+    `lost` is how many it had taken and could not write to the end, for want of room.
     """
 
     def __init__(self, claim: Claim, *, limit: int = LIMIT, share: int = LIMIT, worker: int = 0, step: int = 1) -> None:
         self.path = claim.path
-        self.limit = limit
         self.share = share
+        self.lost = 0
+        self._claim = claim
+        self._limit = limit
+        self._stuck = ""
         self._next_row = claim.next_row + worker
         self._step = step
         self._count = 0
@@ -145,9 +159,9 @@ class OutboxFile:
         self._connection.close()
 
     @property
-    def full(self) -> bool:
-        """Whether it takes nothing more."""
-        return self._count >= self.limit
+    def trouble(self) -> str:
+        """Why it takes nothing more, or nothing now; empty if it does."""
+        return f"the outbox {self.path} is full" if self._count >= self._limit else self._stuck
 
     def left(self, *, mine: Callable[[str], bool] = lambda _: True) -> list[Left]:
         """What an earlier run has left, in the order in which it was put; `mine` says of which devices."""
@@ -182,7 +196,7 @@ class OutboxFile:
 
     def keep(self, held: Held, row: tuple[object, ...], kept: Callable[[Held], None]) -> bool:
         """Whether there is room; `kept` hears when it is on disk."""
-        if self._count >= self.limit:
+        if self._stuck or self._count >= self._limit:
             return False
         self._count += 1
         held.row = self._next_row
@@ -205,9 +219,10 @@ class OutboxFile:
         try:
             while True:
                 kept, dropped, last = self._gathered()
-                if kept or dropped:
-                    self._commit([row for _, row, _ in kept], dropped)
-                    self._tell(self._admit, kept)
+                if (kept or dropped) and not self._written([row for _, row, _ in kept], dropped):
+                    self.lost = len(kept) + len(self._kept)
+                    return
+                self._tell(self._admit, kept)
                 if last:
                     return
         except (DeviceError, sqlite.Error) as error:
@@ -224,14 +239,40 @@ class OutboxFile:
             dropped, self._dropped = self._dropped, []
             return kept, dropped, self._closing
 
+    def _written(self, kept: list[tuple[object, ...]], dropped: list[tuple[int]]) -> bool:
+        """Once it is on disk, however long there is no room; False: it was to close, and there still was none."""
+        while True:
+            last = self._closing
+            try:
+                self._commit(kept, dropped)
+            except sqlite.Error as error:
+                if not _may_pass(error):
+                    raise
+                self._stuck = str(_failing(self.path, error))
+            else:
+                self._stuck = ""
+                return True
+            if last:
+                return False
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing, TRY_AGAIN_AFTER_S)
+
     def _commit(self, kept: list[tuple[object, ...]], dropped: list[tuple[int]]) -> None:
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
-        self._connection.executemany(
-            "INSERT INTO messages (id, device, qos, receipts, message) VALUES (?, ?, ?, ?, ?)", kept
-        )
-        self._connection.executemany("DELETE FROM messages WHERE id = ?", dropped)
-        execute("COMMIT")
+        try:
+            # OR REPLACE: where a COMMIT failed, it may be on disk all the same.
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO messages (id, device, qos, receipts, message) VALUES (?, ?, ?, ?, ?)", kept
+            )
+            self._connection.executemany("DELETE FROM messages WHERE id = ?", dropped)
+            execute("COMMIT")
+        except sqlite.Error:
+            if self._connection.in_transaction:  # of some errors SQLite has rolled back itself
+                execute("ROLLBACK")
+            raise
+        if not self._claim.in_place:
+            raise DeviceError(f"the outbox {self.path} was deleted or replaced: what waited in it is lost")
 
     def _tell(self, what: Callable[[Any], None], about: object) -> None:
         if self._loop is None:
@@ -290,6 +331,11 @@ def _check(path: Path, connection: Any) -> None:
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise _damaged(path, verdict)
+
+
+def _may_pass(error: sqlite.Error) -> bool:
+    """Whether there may be room again, or whoever is in the way may go."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (5, 10, 13)  # BUSY, IOERR, FULL (sqlite.org/rescode.html)
 
 
 @contextlib.contextmanager

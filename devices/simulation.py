@@ -19,7 +19,7 @@ from devices.address import Address
 from devices.clock import Clock, happens
 from devices.connection import Client, Door
 from devices.counts import Counts, show
-from devices.device import World, live, stand_in
+from devices.device import GRACE_S, World, live, stand_in
 from devices.errors import DeviceError
 from devices.fleet import Device, Fleet, devices
 from devices.ledger import Ledger
@@ -46,6 +46,7 @@ class Run(msgspec.Struct, frozen=True):
     outbox_limit: int = LIMIT
     client: Client = "codec"
     connect_within_s: float = 10.0
+    grace_s: float = GRACE_S
     workers: int = 1
 
 
@@ -93,7 +94,9 @@ def simulate(fleet: Fleet, run: Run) -> Counts:
 
 
 def check(fleet: Fleet, run: Run) -> None:
-    """Refuse what a client cannot do."""
+    """Refuse what a client cannot do, and what would spoil a file."""
+    if run.ledger and run.outbox and run.ledger.resolve() == run.outbox.resolve():
+        raise DeviceError(f"{run.outbox} cannot be the ledger and the outbox: give each a file of its own")
     if run.client == "aiomqtt" and any(group.session == "persistent" for group in fleet.groups):
         raise DeviceError("--client aiomqtt has clean sessions only: leave it out, or have no persistent session")
 
@@ -128,12 +131,17 @@ def _played(play: Play, part: Part, attend: Attend) -> Counts:
     with _opened(play, part) as outbox:
         left = outbox.left(mine=_mine(part, play.fleet)) if outbox else []
         try:
-            return asyncio.run(_simulate(play, part, outbox, left, attend))
+            counts = asyncio.run(_simulate(play, part, outbox, left, attend))
         except ExceptionGroup as errors:
             raise _told(errors) from errors
         finally:
             if play.ledger is not None:
                 play.ledger.flush()  # a worker never comes to where it is closed
+    if outbox is not None and outbox.lost:
+        counts.left -= outbox.lost
+        counts.failed += outbox.lost
+        counts.failure = outbox.trouble
+    return counts
 
 
 def _opened(play: Play, part: Part) -> AbstractContextManager[OutboxFile | None]:
@@ -173,6 +181,7 @@ async def _simulate(play: Play, part: Part, outbox: OutboxFile | None, left: Seq
         stopping=asyncio.Event(),
         reached=asyncio.Event(),
         outbox=outbox,
+        grace_s=run.grace_s,
     )
     async with asyncio.TaskGroup() as group:
         beside = [

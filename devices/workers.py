@@ -21,6 +21,8 @@ from devices.counts import Counts, show, sum_up
 from devices.errors import DeviceError
 
 REPORT_EVERY_S = 0.2
+LONGEST_REPORT = 1 << 20
+"""A topic in a complaint may have 64 KB by itself."""
 
 
 class Report(msgspec.Struct):
@@ -109,7 +111,7 @@ def _begin(work: Callable[[int, Link], Counts], number: int, lines: list[tuple[s
 async def _attend(total: Counts, lines: list[socket.socket], processes: Sequence[BaseProcess]) -> list[Report | None]:
     from devices.simulation import stop_on_signals
 
-    streams = [await asyncio.open_connection(sock=line) for line in lines]
+    streams = [await asyncio.open_connection(sock=line, limit=LONGEST_REPORT) for line in lines]
     reports: list[Report | None] = [None] * len(lines)
 
     def stop() -> None:
@@ -133,13 +135,15 @@ async def _attend(total: Counts, lines: list[socket.socket], processes: Sequence
 
     stop_on_signals(stop)
     showing = asyncio.create_task(show(total, sys.stderr), name="show the counts")
-    async with asyncio.TaskGroup() as group:
-        for number, (reader, _) in enumerate(streams):
-            group.create_task(listen(number, reader), name=f"worker {number + 1}")
-    showing.cancel()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number, (reader, _) in enumerate(streams):
+                group.create_task(listen(number, reader), name=f"worker {number + 1}")
+    finally:
+        showing.cancel()
+        for _, writer in streams:
+            writer.close()
     await asyncio.wait({showing})
-    for _, writer in streams:
-        writer.close()
     for process in processes:
         await asyncio.to_thread(process.join)
     return reports

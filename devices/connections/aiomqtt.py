@@ -9,6 +9,7 @@ from functools import partial
 
 import aiomqtt
 from aiomqtt.types import PahoSocket
+from paho.mqtt import MQTTException
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
@@ -52,17 +53,25 @@ class AiomqttConnection(Connection):
     def publish(self, publication: Publication, qos: int, answered: Answered, correlation: bytes | None = None) -> None:
         if self.ended is not None:
             return
+        client = self._aiomqtt.client
+        try:
+            properties = self._properties(publication, correlation)
+            sent = client.publish(publication.topic, publication.payload, qos, publication.retain, properties)
+        except (ValueError, MQTTException) as error:  # a topic of 70 000 bytes, say
+            asyncio.get_running_loop().call_soon(answered, f"no MQTT 5 packet can say that: {error}")
+            return
+        if sent.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._aiomqtt.answers[sent.mid] = answered
+        else:
+            self.end(LOST)
+
+    def _properties(self, publication: Publication, correlation: bytes | None) -> Properties | None:
         properties = _properties(PacketTypes.PUBLISH, publication)
         if correlation is not None:
             properties = properties or Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.ResponseTopic = self._receipts_topic
             properties.CorrelationData = correlation
-        client = self._aiomqtt.client
-        sent = client.publish(publication.topic, publication.payload, qos, publication.retain, properties)
-        if sent.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self._aiomqtt.answers[sent.mid] = answered
-        else:
-            self.end(LOST)
+        return properties
 
     def flush(self) -> None:
         """Nothing waits here: paho has written it, or will."""

@@ -6,7 +6,8 @@ import asyncio
 import os
 import re
 import ssl
-from typing import NamedTuple, cast
+from collections import deque
+from typing import NamedTuple, TypeVar, cast
 
 from mqtt5 import (
     ConnAckPacket,
@@ -48,6 +49,8 @@ REFUSED = 128
 
 CLOSE_WITHIN_S = 2.0
 
+Kind = TypeVar("Kind", bound=Packet)
+
 _NO_LIMITS = ConnAckPacket()
 
 _QOS = (QoS.AT_MOST_ONCE, QoS.AT_LEAST_ONCE, QoS.EXACTLY_ONCE)
@@ -82,7 +85,7 @@ class CodecConnection(Connection, asyncio.BufferedProtocol):
         self._packets = Packets()
         self._out: list[bytes] = []
         self._open: dict[int, _Open] = {}
-        self._queue: list[_Open] = []
+        self._queue: deque[_Open] = deque()
         self._last_id = unfinished.last_id if unfinished else 0
         self._receipted: Receipted | None = None
         self._receipts_topic: str | None = None
@@ -101,7 +104,7 @@ class CodecConnection(Connection, asyncio.BufferedProtocol):
         try:
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 await self._loop.create_connection(lambda: self, address.host, address.port, ssl=self._door.tls)
-                connack = cast("ConnAckPacket", await self._answer())
+                connack = await self._answer(ConnAckPacket)
         except TimeoutError:
             raise ConnectionLost("no answer in time") from None
         except OSError as error:
@@ -124,7 +127,11 @@ class CodecConnection(Connection, asyncio.BufferedProtocol):
         self._awaited = self._loop.create_future()
         self._out.append(SubscribePacket(self._next_id(), [wanted]).write())
         self.flush()
-        suback = cast("SubAckPacket", await self._answer())
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN_S):
+                suback = await self._answer(SubAckPacket)
+        except TimeoutError:
+            raise ConnectionLost(f"no answer in time to the subscription to {topic}") from None
         if int(suback.reason_codes[0]) >= REFUSED:
             raise ConnectionLost(f"no subscription to {topic}: {_name(suback.reason_codes[0])}")
 
@@ -205,10 +212,8 @@ class CodecConnection(Connection, asyncio.BufferedProtocol):
         if self.ended is not None:
             return
         match packet:
-            case PubAckPacket() | PubCompPacket():
-                self._finish(packet.packet_id, packet.reason_code)
-            case PubRecPacket():
-                self._release(packet)
+            case PubAckPacket() | PubRecPacket() | PubCompPacket():
+                self._on_answer(packet)
             case PublishPacket():
                 self._on_publish(packet)
             case Illegible():
@@ -221,25 +226,35 @@ class CodecConnection(Connection, asyncio.BufferedProtocol):
             case _:
                 pass  # PINGRESP: that something was heard is noted already
 
-    def _finish(self, packet_id: int, code: int) -> None:
-        """The handshake of a message is at its end."""
-        message = self._open.pop(packet_id, None)
+    def _on_answer(self, packet: PubAckPacket | PubRecPacket | PubCompPacket) -> None:
+        """One that does not belong to the message's handshake is no acknowledgement, whatever it says."""
+        packet_id, code = packet.packet_id, packet.reason_code
+        message = self._open.get(packet_id)
         if message is None:
             return
-        while self._queue and len(self._open) < self._limits.receive_max:
-            self._start(self._queue.pop(0))
-        # A PUBCOMP of 146 says that the broker knows the packet id no more: it has let the message go on before.
-        failed = int(code) >= REFUSED and not message.released
-        message.answered(_name(code) if failed else None)
+        if message.qos == 1:
+            if isinstance(packet, PubAckPacket):
+                self._finish(packet_id, message, _name(code) if int(code) >= REFUSED else None)
+        elif isinstance(packet, PubRecPacket):
+            if int(code) >= REFUSED:
+                self._finish(packet_id, message, _name(code))
+            else:
+                self._release(packet_id, message)
+        elif isinstance(packet, PubCompPacket) and message.released:
+            # One of 146 says that the broker knows the packet id no more: it has let the message go on before.
+            self._finish(packet_id, message, None)
 
-    def _release(self, packet: PubRecPacket) -> None:
-        """QoS 2: the broker has the message, and is told to let it go on; or it refuses it, and that is all."""
-        message = self._open.get(packet.packet_id)
-        if int(packet.reason_code) >= REFUSED:
-            self._finish(packet.packet_id, packet.reason_code)
-        elif message is not None:
-            self._open[packet.packet_id] = message._replace(released=True)
-            self._out.append(PubRelPacket(packet.packet_id).write())
+    def _release(self, packet_id: int, message: _Open) -> None:
+        """QoS 2: the broker has the message, and is told to let it go on."""
+        self._open[packet_id] = message._replace(released=True)
+        self._out.append(PubRelPacket(packet_id).write())
+
+    def _finish(self, packet_id: int, message: _Open, refusal: str | None) -> None:
+        """The handshake of a message is at its end."""
+        del self._open[packet_id]
+        while self._queue and len(self._open) < self._limits.receive_max:
+            self._start(self._queue.popleft())
+        message.answered(refusal)
 
     def _on_publish(self, packet: PublishPacket) -> None:
         if packet.packet_id:
@@ -273,13 +288,29 @@ class CodecConnection(Connection, asyncio.BufferedProtocol):
         ).write()
 
     def _start(self, message: _Open) -> None:
-        publication, qos, answered, correlation, _ = message
+        publication, qos, answered, _, _ = message
         packet_id, again, released = self._id_for(publication, qos)
         if released:
-            self._open[packet_id] = message._replace(released=True)
-            self._out.append(PubRelPacket(packet_id).write())
+            self._release(packet_id, message)
             return
-        packet = PublishPacket(
+        try:
+            packet = self._packet(message, packet_id, again=again)
+        except ValueError as error:  # a topic of 70 000 bytes, say
+            self._loop.call_soon(answered, f"no MQTT 5 packet can say that: {error}")
+            return
+        refusal = self._refusal(publication, qos, len(packet))
+        if refusal is not None:
+            self._loop.call_soon(answered, refusal)
+            return
+        self._out.append(packet)
+        if qos:
+            self._open[packet_id] = message
+        else:
+            self._loop.call_soon(answered, None)
+
+    def _packet(self, message: _Open, packet_id: int, *, again: bool) -> bytes:
+        publication, qos, _, correlation, _ = message
+        return PublishPacket(
             publication.topic,
             publication.payload,
             qos=_QOS[qos],
@@ -291,15 +322,6 @@ class CodecConnection(Connection, asyncio.BufferedProtocol):
             correlation_data=correlation,
             user_properties=list(publication.user) if publication.user else None,
         ).write()
-        refusal = self._refusal(publication, qos, len(packet))
-        if refusal is not None:
-            self._loop.call_soon(answered, refusal)
-            return
-        self._out.append(packet)
-        if qos:
-            self._open[packet_id] = message
-        else:
-            self._loop.call_soon(answered, None)
 
     def _refusal(self, publication: Publication, qos: int, size: int) -> str | None:
         """Why the broker would end the connection over this message, if it would."""
@@ -363,14 +385,16 @@ class CodecConnection(Connection, asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.close()
 
-    async def _answer(self) -> Packet:
-        """The CONNACK or SUBACK. Raises ConnectionLost if the connection ends before."""
+    async def _answer(self, kind: type[Kind]) -> Kind:
+        """The CONNACK or SUBACK. Raises ConnectionLost if the connection ends before, or something else comes."""
         try:
             packet = await self._awaited
         finally:
             self._awaited.cancel()
         if packet is None:
             raise ConnectionLost(self.ended or LOST)
+        if not isinstance(packet, kind):
+            raise ConnectionLost(f"the broker sent a {type(packet).__name__}, and no {kind.__name__}")
         return packet
 
 

@@ -54,7 +54,7 @@ TELLS_PRESENCE = {
     "senml": (True, False, False),
     "senml-cbor": (True, False, False),
     "sparkplug": ("birth", "death", "death"),
-    "sparkplug-device": ("birth", "death", None),  # the will is its node's
+    "sparkplug-device": ("birth", "death", "death"),  # by the will of its node
     "homie": ("ready", "disconnected", "lost"),
     "tasmota": ("Online", "Offline", "Offline"),
     "zigbee2mqtt": ("online", "offline", "offline"),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 from mqtt5 import (
     ConnAckPacket,
+    ConnectPacket,
     DisconnectPacket,
     DisconnectReasonCode,
     PingReqPacket,
     PubAckPacket,
+    PubAckReasonCode,
     PubCompPacket,
     PublishPacket,
     PubRecPacket,
@@ -26,6 +29,7 @@ from mqtt5 import (
 from devices.address import Address
 from devices.broker import Mosquitto
 from devices.connection import CLIENTS, Client, Connection, Door, connect
+from devices.connections import codec
 from devices.errors import ConnectionLost
 from devices.outgoing import Publication
 from tests.devices.outside import listening
@@ -303,6 +307,115 @@ def test_a_refused_subscription_is_told() -> None:
 
     with pytest.raises(ConnectionLost, match=r"^no subscription to amber/receipts/test: Not authorized$"):
         asyncio.run(claim())
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [(SubAckPacket(1, [SubAckReasonCode.GRANTED_QOS_AT_MOST_ONCE]), "a SubAckPacket, and no ConnAckPacket")],
+)
+def test_another_word_than_the_welcome_is_no_welcome(first: SubAckPacket, words: str) -> None:
+    async def broker(peer: Peer) -> None:
+        await peer.expect(ConnectPacket)
+        peer.say(first)
+        await peer.silence()
+
+    async def claim() -> None:
+        async with scripted(broker) as port:
+            await talk(port, for_ever)
+
+    with pytest.raises(ConnectionLost, match=words):
+        asyncio.run(claim())
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [([ConnAckPacket()], "a ConnAckPacket, and no SubAckPacket"), ([], r"^no answer in time to the subscription")],
+)
+def test_a_subscription_that_gets_no_proper_answer_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, said: list[ConnAckPacket], words: str
+) -> None:
+    """The device would else be there, and say nothing for ever."""
+    monkeypatch.setattr(codec, "CONNECT_WITHIN_S", 0.5)
+
+    async def broker(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.expect(SubscribePacket)
+        peer.say(*said)
+        await peer.silence()
+
+    async def claim() -> None:
+        async with scripted(broker) as port:
+            await talk(port, lambda connection: connection.listen("amber/receipts/test", lambda *_: None))
+
+    with pytest.raises(ConnectionLost, match=words):
+        asyncio.run(claim())
+
+
+def test_only_the_answer_that_belongs_to_a_message_is_its_answer() -> None:
+    """Strange packet ids, answers of the other quality of service, and each answer twice."""
+
+    async def broker(peer: Peer) -> None:
+        await peer.welcome()
+        once, exactly = await peer.expect(PublishPacket), await peer.expect(PublishPacket)
+        one, two = once.packet_id or 0, exactly.packet_id or 0
+        peer.say(PubAckPacket(999), PubCompPacket(998), PubRecPacket(997))
+        peer.say(PubAckPacket(two), PubCompPacket(two), PubRecPacket(one), PubCompPacket(one))
+        peer.say(PubAckPacket(one, reason_code=PubAckReasonCode.NOT_AUTHORIZED), PubAckPacket(one))
+        peer.say(PubRecPacket(two))
+        assert (await peer.expect(PubRelPacket)).packet_id == two
+        peer.say(PubCompPacket(two), PubCompPacket(two))
+        await peer.expect(DisconnectPacket)
+
+    answers = list[tuple[int, str | None]]()
+
+    async def say(connection: Connection) -> None:
+        last = asyncio.Event()
+
+        def answered(qos: int, refusal: str | None) -> None:
+            answers.append((qos, refusal))
+            if qos == 2:
+                last.set()
+
+        for qos in (1, 2):
+            connection.publish(TELEMETRY, qos, partial(answered, qos))
+        connection.flush()
+        await last.wait()
+
+    async def claim() -> None:
+        async with scripted(broker) as port:
+            await talk(port, say)
+
+    asyncio.run(claim())
+    assert answers == [(1, "Not authorized"), (2, None)]
+
+
+@both
+@pytest.mark.parametrize("qos", [0, 1])
+def test_what_no_packet_can_say_is_refused_and_the_rest_goes_on(broker: Mosquitto, client: Client, qos: int) -> None:
+    async def claim() -> None:
+        async with connect(door(broker.port, client), "test", None) as connection:
+            for topic in ("t" * 70_000, "a/#"):
+                refusal = await connection.send(Publication(topic, b""), qos=qos)
+                assert refusal is not None
+                assert "no MQTT 5 packet can say that" in refusal
+            assert await connection.send(TELEMETRY, qos=qos) is None
+
+    asyncio.run(asyncio.wait_for(claim(), 5))
+
+
+@both
+def test_messages_of_no_byte_and_of_a_million_arrive(broker: Mosquitto, client: Client) -> None:
+    said = [b"", b"x" * 1_000_000]
+
+    async def claim() -> None:
+        async with connect(door(broker.port, client), "test", None) as connection:
+            for payload in said:
+                assert await connection.send(Publication("devices/test/telemetry", payload), qos=1) is None
+
+    with listening(broker) as listener:
+        asyncio.run(claim())
+        listener.wait_for(lambda: len(listener.heard) == 2)
+    assert [message.payload for message in listener.heard] == said
 
 
 async def for_ever(_: Connection) -> None:

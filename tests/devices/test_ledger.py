@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -83,14 +84,43 @@ def test_half_a_line_that_nobody_marked_is_an_error(path: Path) -> None:
         list(read(path))
 
 
-def test_what_is_sent_is_written_at_once(tmp_path: Path) -> None:
-    """A simulation killed a moment later has it in its ledger, and what was answered before it."""
+def test_what_was_recorded_is_in_the_file_after_a_flush(tmp_path: Path) -> None:
+    """A simulation killed a moment later has it in its ledger."""
     with Ledger(tmp_path / "ledger.jsonl") as ledger:
         ledger.sent("thermo-0001", MESSAGES[0], 1)
         ledger.answered("thermo-0001", MESSAGES[0], "acked")
-        assert [record.state for record in read(tmp_path / "ledger.jsonl")] == ["sent"]
-        ledger.sent("thermo-0001", MESSAGES[1], 1)
-        assert [record.state for record in read(tmp_path / "ledger.jsonl")] == ["sent", "acked", "sent"]
+        assert not list(read(tmp_path / "ledger.jsonl"))
+        ledger.flush()
+        assert [record.state for record in read(tmp_path / "ledger.jsonl")] == ["sent", "acked"]
+
+
+def test_the_half_line_of_another_process_is_marked_by_the_next_to_write(path: Path) -> None:
+    """Workers share a ledger; one that is killed within a line must not spoil that of another."""
+    with Ledger(path) as ledger:
+        with path.open("ab") as other:
+            other.write(b'{"device": "thermo-0002", "bo')
+        ledger.answered("thermo-0001", MESSAGES[1], "acked")
+        ledger.flush()
+        assert [record.seq for record in read(path) if record.state == "acked"] == [0, 2, 1]
+    assert path.read_bytes().count(CUT) == 1
+
+
+def test_a_line_that_found_no_room_is_written_whole_when_there_is_some(path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Ledger(path) as ledger:
+        ledger.answered("thermo-0001", MESSAGES[1], "acked")
+        ledger.answered("thermo-0001", MESSAGES[1], "receipted")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 150, before[1]))
+        try:
+            with pytest.raises(DeviceError, match="cannot write the ledger"):
+                ledger.flush()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        with path.open("ab") as other:
+            assert path.read_bytes()[-1:] != b"\n"
+            other.write(CUT)
+        ledger.flush()
+    assert [record.state for record in read(path)][3:] == ["acked", "acked", "acked", "receipted"]
 
 
 def test_several_files_a_folder_or_a_pattern_name_ledgers(tmp_path: Path) -> None:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from devices import cli
+from devices.address import parse_address
 from devices.broker import Mosquitto, _free_port
+from devices.errors import DeviceError
 from devices.fleet import Device, Fleet, asking_for_receipts, devices, of_models
 from devices.ledger import accounts, read
 from devices.outbox import Held
 from devices.outbox_file import Claim, OutboxFile
 from devices.outgoing import Outgoing, Publication
+from devices.simulation import Run
+from devices.simulation import simulate as play
 from tests.devices.outside import finish, listening, numbers, simulate, start
 
 FLEET = Fleet(groups=of_models(("thermometer",), devices=2, rate=1.0, qos=1), start_us=0, seed="1")
@@ -87,12 +94,98 @@ def test_a_full_file_refuses_and_has_room_again_when_something_is_settled(tmp_pa
             first, *others = [Held(message) for message in MESSAGES[:4]]
             shelf = outbox.shelf(DEVICES[0])
             assert [shelf.keep(held, lambda _: None) for held in (first, *others)] == [True, True, False, False]
-            assert outbox.full
+            assert outbox.trouble == f"the outbox {tmp_path / 'outbox.db'} is full"
             shelf.drop(first)
             assert shelf.keep(others[1], lambda _: None)
 
     asyncio.run(keep())
     assert waiting(tmp_path / "outbox.db") == 2
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """As on a full disk: no file grows beyond what the outbox has."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_192, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def soon(claim: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not claim():
+            await asyncio.sleep(0.01)
+
+
+def test_a_full_disk_refuses_what_is_new_and_ends_nothing(tmp_path: Path) -> None:
+    """What was begun to be kept is kept when there is room again, and told only then."""
+    large = [Outgoing("5f3a", n, n, n, Publication("t", b"x" * 20_000)) for n in range(4)]
+
+    async def keep() -> None:
+        with Claim(tmp_path / "outbox.db") as claim, OutboxFile(claim) as outbox:
+            failure, told = outbox.start(), list[int]()
+            shelf = outbox.shelf(DEVICES[0])
+
+            def keep(message: Outgoing) -> bool:
+                return shelf.keep(Held(message), lambda held: told.append(held.message.seq))
+
+            with no_room():
+                assert keep(large[0])
+                await soon(lambda: outbox.trouble != "")
+                assert "cannot write the outbox" in outbox.trouble
+                assert not keep(large[1])
+            await soon(lambda: told == [0])
+            assert outbox.trouble == ""
+            assert keep(large[2])
+            await soon(lambda: told == [0, 2])
+            assert not failure.done()
+            assert outbox.lost == 0
+
+    asyncio.run(keep())
+    assert waiting(tmp_path / "outbox.db") == 2
+
+
+def test_what_found_no_room_to_the_end_is_lost_and_counted(tmp_path: Path) -> None:
+    async def keep() -> OutboxFile:
+        with Claim(tmp_path / "outbox.db") as claim, OutboxFile(claim) as outbox:
+            outbox.start()
+            shelf = outbox.shelf(DEVICES[0])
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8_192, before[1]))
+            assert shelf.keep(Held(Outgoing("5f3a", 0, 0, 0, Publication("t", b"x" * 20_000))), lambda _: None)
+            await soon(lambda: outbox.trouble != "")
+        return outbox
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        assert asyncio.run(keep()).lost == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert waiting(tmp_path / "outbox.db") == 0
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_taken_away_ends_the_simulation(broker: Mosquitto, tmp_path: Path, replaced: bool) -> None:  # noqa: FBT001
+    """What would be kept there now, nobody would ever find: it is not sent as if it were safe."""
+    path = tmp_path / "outbox.db"
+    with listening(broker) as listener:
+        process = start("--broker", broker.url, "--devices", 2, "--rate", 20, "--outbox", path)
+        listener.wait_for(lambda: len(listener.events()) > 10)
+        path.rename(tmp_path / "elsewhere.db")
+        if replaced:
+            path.touch()
+        ended = finish(process)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == f"amber: the outbox {path} was deleted or replaced: what waited in it is lost\n"
+
+
+def test_one_file_cannot_be_ledger_and_outbox(tmp_path: Path) -> None:
+    path = tmp_path / "both"
+    ended = simulate("--outbox", path, "--ledger", path)
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert "cannot be the ledger and the outbox" in ended.err
+    assert not path.exists()
 
 
 def foreign(path: Path) -> None:
@@ -140,12 +233,10 @@ def test_a_second_simulation_on_the_same_file_is_refused(broker: Mosquitto, tmp_
     with listening(broker) as listener:
         first = start("--broker", broker.url, "--devices", 1, "--outbox", path)
         listener.wait_for(lambda: len(listener.events()) > 0)
-        second = simulate("--broker", broker.url, "--devices", 1, "--outbox", path)
+        with pytest.raises(DeviceError, match="is in use by another simulation"):
+            Claim(path, patience_s=0)
         first.send_signal(signal.SIGINT)
         assert finish(first).code == 0
-    assert (second.code, second.out) == (1, "")
-    assert "is in use by another simulation" in second.err
-    assert second.err.count("\n") == 1
 
 
 def test_what_a_killed_simulation_had_not_settled_comes_first_under_its_old_identity(tmp_path: Path) -> None:
@@ -202,29 +293,36 @@ def test_a_stand_in_ends_with_the_fleet_though_nobody_answers(broker: Mosquitto,
     """What was to get a receipt still is, and no gateway is there to give one."""
     path = tmp_path / "outbox.db"
     kept(path, MESSAGES, next(devices(asking_for_receipts(FLEET))))
-    options = ["--devices", 1, "--models", "door", "--outbox", path, "--duration", "0.5s"]
-    ended = simulate("--broker", broker.url, *options)
-    assert ended.code == 0
-    assert numbers(ended)["published"] - numbers(ended)["acknowledged"] == 0
-    assert ended.err.endswith(f"10 messages wait in the outbox {path} for the next run\n")
+    doors = Fleet(groups=of_models(("door",), devices=1, rate=1.0, qos=1), start_us=0, seed="2", duration_s=0.5)
+    counts = play(doors, Run(parse_address(broker.url), outbox=path, grace_s=0.2))
+    assert counts.published >= 10
+    assert (counts.acknowledged, counts.failed, counts.left) == (counts.published, 0, 10)
     assert waiting(path) == 10
 
 
-def test_what_is_left_at_the_end_is_told_and_what_found_no_room(tmp_path: Path) -> None:
+def test_what_is_left_at_the_end_is_told_and_what_found_no_room(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With nobody to send to, the oldest wait for the next run, and have not failed."""
     path = tmp_path / "outbox.db"
     with Mosquitto(tmp_path / "broker") as broker:
-        options = ["--devices", 1, "--rate", 100, "--outbox", path, "--outbox-limit", 20, "--duration", "1.5s"]
-        process = start("--broker", broker.url, *options)
-        wait_until(lambda: "amber-device" in broker.log())
-        broker.kill()
-        ended = finish(process)
-    assert ended.code == 0
-    assert waiting(path) == 20
-    told = numbers(ended)
-    assert told["acknowledged"] + told["failed"] + 20 == 150
-    *_, failed, left = ended.err.splitlines()
-    assert failed == f"amber: {told['failed']} messages failed: the outbox {path} is full"
+        fleet = Fleet(groups=of_models(("door",), devices=1, rate=100.0, qos=1), start_us=0, seed="1", duration_s=1.5)
+        run = Run(parse_address(broker.url), outbox=path, outbox_limit=20, grace_s=0.2)
+
+        def kill() -> None:
+            wait_until(lambda: "amber-device" in broker.log())
+            broker.kill()
+
+        killing = threading.Thread(target=kill)
+        killing.start()
+        counts = play(fleet, run)
+        killing.join()
+    assert waiting(path) == counts.left == 20
+    assert counts.acknowledged + counts.failed + 20 == 150
+    assert counts.failure == f"the outbox {path} is full"
+    cli._tell_what_is_open(counts, path)
+    failed, left = capsys.readouterr().err.splitlines()[-2:]
+    assert failed == f"amber: {counts.failed} messages failed: the outbox {path} is full"
     assert left == f"amber: 20 messages wait in the outbox {path} for the next run"
 
 

@@ -17,7 +17,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from devices import courier
-from devices.address import Address
+from devices.address import Address, parse_address
 from devices.broker import Mosquitto
 from devices.clock import Clock
 from devices.connection import CLIENTS, Door
@@ -29,6 +29,9 @@ from devices.device import World, live
 from devices.fleet import Fleet, asking_for_receipts, devices, of_models
 from devices.ledger import read
 from devices.outbox import Outbox
+from devices.outgoing import Outgoing, Publication
+from devices.simulation import Run
+from devices.simulation import simulate as play
 from tests.devices.outside import numbers, simulate
 
 
@@ -113,10 +116,13 @@ def test_a_rejection_is_a_receipt_too(broker: Mosquitto) -> None:
 
 def test_without_a_receipt_nothing_leaves_the_outbox(broker: Mosquitto, tmp_path: Path) -> None:
     """PUBACK only says that the broker has it; the next run sends the same again, and then it is settled."""
-    options = ["--broker", broker.url, "--devices", 1, "--rate", 20, "--receipts", "--outbox", tmp_path / "outbox.db"]
-    alone = simulate(*options, "--duration", "0.5s")
-    assert numbers(alone).items() >= {"published": 10, "acknowledged": 10, "failed": 0}.items()
-    assert alone.err.endswith(f"10 messages wait in the outbox {tmp_path / 'outbox.db'} for the next run\n")
+    path = tmp_path / "outbox.db"
+    fleet = asking_for_receipts(
+        Fleet(groups=of_models(("door",), devices=1, rate=20.0, qos=1), start_us=0, seed="1", duration_s=0.5)
+    )
+    alone = play(fleet, Run(parse_address(broker.url), outbox=path, grace_s=0.2))
+    assert (alone.published, alone.acknowledged, alone.failed, alone.left) == (10, 10, 0, 10)
+    options = ["--broker", broker.url, "--devices", 1, "--models", "door", "--rate", 20, "--receipts", "--outbox", path]
     with responding(broker) as responder:
         heard = simulate(*options, "--duration", "0.5s")
     assert numbers(heard).items() >= {"published": 20, "receipted": 20, "failed": 0}.items()
@@ -167,6 +173,22 @@ def test_reminders_come_ever_later_up_to_a_limit() -> None:
     assert FIRST_REMINDER_S * 0.75 <= reminder_s(0) <= FIRST_REMINDER_S
     for reminders in range(1, 2_000, 7):
         assert FIRST_REMINDER_S <= reminder_s(reminders) <= LONGEST_REMINDER_S
+
+
+def test_nothing_leaves_by_a_connection_that_is_saying_goodbye() -> None:
+    """A late answer makes room for the next message, which behind a DISCONNECT would be lost."""
+
+    async def claim() -> None:
+        here, outbox = world(1), Outbox(10, 10)
+        last = courier.Courier(next(devices(here.fleet)), outbox, here, CodecConnection(here.door, "test", None))
+        for seq in range(2):
+            outbox.put(Outgoing("5f3a", seq, 0, 0, Publication("t", b"")))
+            if not seq:
+                assert len(last.load()) == 1
+                here.post.dismiss(last)
+        assert last.load() == []
+
+    asyncio.run(claim())
 
 
 @pytest.mark.parametrize("correlation", [b"", b"\xff/1/0/0", b"5f3a/x/0/0", b"5f3a/1/0", b"5f3a/1/0/0/0/0"])
