@@ -50,9 +50,13 @@ def judge(parts: Sequence[Part], *, stored: int, late: int, rejected: int) -> li
     first = next((row for row, part in zip(rows, parts, strict=True) if part.identified), None)
     if first is not None:
         first.duplicates -= 1
-    rows[0].stored = stored
     rows[0].repeated = max(0, stored - allowed(parts))
-    _judge_rejections(rows[0], {part.expect for part in parts}, stored, min(rejected, stored))
+    _share_stored(rows, parts, stored)
+    expected, rejected = {part.expect for part in parts}, min(rejected, stored)
+    for row in rows:
+        share = min(row.stored, rejected)
+        rejected -= share
+        _judge_rejections(row, expected, row.stored, share)
     return rows
 
 
@@ -94,6 +98,24 @@ def _share_out(rows: Sequence[Row], name: str, parts: Sequence[Part], due: Seque
             setattr(rows[number], name, share)
         elif name == "lost":
             rows[number].gone = share
+
+
+def _share_stored(rows: Sequence[Row], parts: Sequence[Part], stored: int) -> None:
+    """Say of which parts the stored ones are, each of one: of those first that were promised and are not missing."""
+    promised = due(parts, "promised")
+    kept = [count - row.lost - row.gone for count, row in zip(promised, rows, strict=True)]
+    identified = any(part.identified and count for part, count in zip(parts, promised, strict=True))
+    left = stored - sum(kept)
+    for each in ("messages", "publications"):
+        for number, part in enumerate(parts):
+            most = (kept[number] if identified else 1) if part.identified else getattr(part, each)
+            identified |= part.identified
+            share = max(0, min(most - kept[number], left))
+            kept[number] += share
+            left -= share
+    kept[0] += left
+    for row, count in zip(rows, kept, strict=True):
+        row.stored = count
 
 
 def _judge_rejections(row: Row, expected: set[str], stored: int, rejected: int) -> None:

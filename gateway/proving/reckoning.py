@@ -81,13 +81,19 @@ def judge_all(books: Books, whole_since: int | None, by: By) -> Tally:
     """Every content of the ledgers; what is broken is entered into the books."""
     books.run("DELETE FROM broken")
     judged = cache(_judged)
+    columns = _columns(by)
     cases: Counter[Case] = Counter()
-    for digest, group in groupby(books.each(_PARTS.format(**_columns(by)), whole_since), key=itemgetter(0)):
+    # Most contents have one message. They are counted without a step of the interpreter for each.
+    alone: Counter[tuple[Any, ...]] = Counter(books.each(_ALONE.format("", **columns), whole_since))
+    for message, times in alone.items():
+        cases[(message,)] += times
+    if any(judged(case)[1:] != (0, 0) for case in cases):
+        for named in books.each(_ALONE.format("m.digest, ", **columns), whole_since):
+            _note_broken(books, named[0], judged((named[1:],)))
+    for digest, group in groupby(books.each(_PARTS.format(**columns), whole_since), key=itemgetter(0)):
         case = tuple(row[1:] for row in group)
         cases[case] += 1
-        _, lost, repeated = judged(case)
-        if lost or repeated:
-            books.run("INSERT INTO broken VALUES (?, ?, ?)", digest, lost, repeated)
+        _note_broken(books, digest, judged(case))
     tally = Tally(books, by)
     for case, times in cases.items():
         for (device, qos, faults, *_), row in zip(case, judged(case)[0], strict=True):
@@ -100,7 +106,14 @@ def count_reordered(books: Books, tally: Tally) -> None:
 
     Where several have the same content nobody can know which was stored first: those are left out.
     """
-    for device, qos, faults, count in books.each(_REORDERED):
+    newest: dict[int, int] = {}
+    behind: Counter[tuple[int, int, int]] = Counter()
+    for device, qos, faults, first_sent in books.each(_IN_ORDER):
+        if first_sent < newest.get(device, first_sent):
+            behind[device, qos, faults] += 1
+        else:
+            newest[device] = first_sent
+    for (device, qos, faults), count in behind.items():
         tally.add(device, qos, faults, Row("", reordered=count))
 
 
@@ -108,8 +121,8 @@ def verdict(
     books: Books, reader: Reader, tally: Tally, *, paths: Sequence[Path], span: Span, whole_since: int | None
 ) -> Verdict:
     totals, (step_s, timeline) = tally.totals, _timeline(books, span)
-    unrecorded = f"ours AND within AND NOT rejected AND NOT {_KNOWN}"
     unknown = f"rejected AND within AND NOT {_KNOWN}"
+    unrecorded, unknown_rejections = books.rows(_UNKNOWN)[0]
     return Verdict(
         ledgers=tuple(map(str, paths)),
         store=str(reader.path),
@@ -119,8 +132,9 @@ def verdict(
         whole_since=None if whole_since is None else iso(whole_since),
         totals=totals,
         rows=tuple(tally.sorted_rows()),
-        unrecorded=_number(books, f"SELECT count(*) FROM stored AS s WHERE {unrecorded}"),
-        unknown_rejections=_number(books, f"SELECT count(*) FROM stored AS s WHERE {unknown}"),
+        unrecorded=unrecorded,
+        unknown_rejections=unknown_rejections
+        + _number(books, f"SELECT count(*) FROM stored AS s WHERE NOT ours AND {unknown}"),
         unsent=_number(books, "SELECT count(*) FROM messages WHERE digest IS NULL"),
         conflicts=_conflicts(books),
         conflicts_marked=_number(books, "SELECT count(*) FROM stored WHERE conflict"),
@@ -155,6 +169,12 @@ def _judged(case: Case) -> tuple[list[Row], int, int]:
     stored, late, rejected = case[0][-3:]
     rows = judge(parts, stored=stored, late=late, rejected=rejected)
     return rows, sum(row.lost for row in rows), sum(row.repeated for row in rows)
+
+
+def _note_broken(books: Books, digest: int, judgement: tuple[list[Row], int, int]) -> None:
+    _, lost, repeated = judgement
+    if lost or repeated:
+        books.run("INSERT INTO broken VALUES (?, ?, ?)", digest, lost, repeated)
 
 
 def _columns(by: By) -> dict[str, str]:
@@ -230,23 +250,32 @@ def _number(books: Books, sql: str, *values: object) -> int:
     return int(books.rows(sql, *values)[0][0])
 
 
-# Sorted as a whole: by the index on digest it would look up a million messages one by one.
-_PARTS = """
-SELECT m.digest, {device}, m.qos, {faults}, m.identified, m.expect, m.acked_at NOTNULL, m.receipted_at NOTNULL,
-    ifnull(m.first_sent < ?, 0), count(*), sum(m.sent), ifnull(c.stored, 0), ifnull(c.late, 0), ifnull(c.rejected, 0)
-FROM messages AS m NOT INDEXED LEFT JOIN contents AS c ON c.digest = m.digest
-WHERE m.digest NOTNULL GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+_CASE = """{device}, m.qos, {faults}, m.identified, m.expect, m.acked_at NOTNULL, m.receipted_at NOTNULL,
+    ifnull(m.first_sent < ?, 0)"""
+_STORED = "ifnull(c.stored, 0), ifnull(c.late, 0), ifnull(c.rejected, 0)"
+_MESSAGES = "FROM messages AS m INDEXED BY by_digest LEFT JOIN contents AS c ON c.digest = m.digest"
+_ALONE = f"""
+SELECT {{}}{_CASE}, 1, m.sent, {_STORED} {_MESSAGES}
+WHERE m.digest NOTNULL GROUP BY m.digest HAVING count(*) = 1
 """
-_REORDERED = """
-SELECT device, qos, faults, count(*) FROM (
-    SELECT device, qos, faults, first_sent < max(first_sent) OVER (
-        PARTITION BY device ORDER BY first_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS behind
-    FROM (
-        SELECT m.device, m.qos, m.faults, min(m.first_sent) AS first_sent, c.first_id
-        FROM messages AS m JOIN contents AS c ON c.digest = m.digest
-        WHERE m.qos > 0 GROUP BY m.digest HAVING count(*) = 1 OR min(m.identified)
-    )
-) WHERE behind GROUP BY 1, 2, 3
+_PARTS = f"""
+SELECT m.digest, {_CASE}, count(*), sum(m.sent), {_STORED}
+FROM (SELECT digest FROM messages WHERE digest NOTNULL GROUP BY digest HAVING count(*) > 1) AS several
+CROSS JOIN messages AS m INDEXED BY by_digest ON m.digest = several.digest
+LEFT JOIN contents AS c ON c.digest = m.digest
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+"""
+# Of messages with one content and one identity, the first that was sent stands for all. With min() the others are its.
+_IN_ORDER = """
+SELECT device, qos, faults, first_sent FROM (
+    SELECT m.device, m.qos, m.faults, min(m.first_sent) AS first_sent, c.first_id
+    FROM messages AS m INDEXED BY by_digest JOIN contents AS c ON c.digest = m.digest
+    WHERE m.digest NOTNULL AND m.qos > 0 GROUP BY m.digest HAVING count(*) = 1 OR sum(NOT m.identified) = 0
+) ORDER BY first_id
+"""
+_UNKNOWN = """
+SELECT ifnull(sum(unrecorded), 0), ifnull(sum(unknown), 0) FROM contents AS c
+WHERE (unrecorded OR unknown) AND NOT EXISTS (SELECT 1 FROM messages AS m WHERE m.digest = c.digest)
 """
 # Of equal messages one stands for all: one that was promised, the last of them. With max() the other columns are its.
 _NAMED = """

@@ -36,7 +36,7 @@ def verify(
     """
     paths = ledger.files(ledgers)
     with Books() as books, closing(OpenLog(store)) as log, Reader(store) as reader:
-        books.enter(chain.from_iterable(map(ledger.read, paths)))
+        books.enter(chain.from_iterable(map(ledger.pages, paths)))
         books.close_ledgers()
         span = reckoning.span(books)
         reading = Reading(books, log, reader, span, time.monotonic() + wait_s)
@@ -67,11 +67,11 @@ class Reading:
         """Up to what is stored now; with `beyond`, also what came long after the ledger's time."""
         end = self._end()
         if self._topics:  # no topics would mean all topics
-            for page in holdings.on_topics(self._reader, self._span, self._topics, self._near, end):
+            for page in holdings.on_topics(self._log, self._span, self._topics, self._near, end):
                 self._books.keep(page)
             self._near = end
         if self._topics and beyond:
-            for page in holdings.afterwards(self._reader, self._span, self._topics, self._beyond, end):
+            for page in holdings.afterwards(self._log, self._span, self._topics, self._beyond, end):
                 self._books.keep(kept for kept in page if self._books.knows(kept.digest))
             self._beyond = end
         self._books.close_store()

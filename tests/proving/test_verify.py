@@ -305,3 +305,23 @@ def test_the_timeline_tells_when_what_is_lost_was_sent(hold: Hold) -> None:
         (1, 0, 0), (1, 0, 1), (2, 1, 1),
     ]  # fmt: skip
     assert us(0) == START
+
+
+def test_what_is_stored_counts_in_the_row_of_what_was_sent(hold: Hold) -> None:
+    """A device says one and the same with a fault and without: each row has its share of what is stored."""
+    records = [record for seq in range(3) for record in exchange(seq, payload=b"gone", faults=("death",))]
+    records += [record for seq in range(3, 5) for record in exchange(seq, payload=b"gone")]
+    rows = hold(records, [stored(seq, payload=b"gone") for seq in range(5)], by="fault").rows
+    assert {row.of: (row.sent, row.stored, row.repeated) for row in rows} == {"death": (3, 3, 0), "no fault": (2, 2, 0)}
+
+
+def test_an_answer_long_after_its_message_belongs_to_it(hold: Hold, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few messages are held in memory, lines that lie apart come together."""
+    monkeypatch.setattr("gateway.proving.books.HELD_MESSAGES", 0)
+    monkeypatch.setattr("devices.ledger.PAGE_BYTES", 1)
+    records = [sent(seq) for seq in range(9)] + [answered(seq) for seq in range(9)] + [sent(1, at=20)]
+    verdict = hold(records, [stored(seq) for seq in range(8)])
+    assert (verdict.totals.sent, verdict.totals.publications, verdict.totals.acknowledged) == (9, 10, 9)
+    assert [lost.seq for lost in verdict.lost] == [8]
+    with pytest.raises(BooksError, match="two contents for message 2"):
+        hold([*records, sent(2, payload=b"other")], [])

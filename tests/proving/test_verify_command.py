@@ -160,6 +160,17 @@ def test_what_it_cannot_do_is_told_in_a_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.usefixtures("place")
+def test_a_folder_that_cannot_take_the_tables_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/none/there")
+    assert verify("ledger.jsonl") == 1
+    error = capsys.readouterr().err
+    assert "cannot make temporary tables (No such file or directory): set TMPDIR to a folder" in error
+    assert error.count("\n") == 1
+
+
 def test_what_names_say_cannot_steer_a_terminal(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_ledger(place / "ledger.jsonl", [sent(1, device="a\x1b[2J", topic="t\x1b[2J"), answered(1, device="a\x1b[2J")])
     verify("ledger.jsonl", "--by", "device", "--picture", "proof.html")
