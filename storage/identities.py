@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 REMEMBERED_BOOTS = 100_000
 """Starts of devices in memory; a store may have more, which are looked up again when something of them comes."""
+
+REMEMBERED_RANGES = 1_000_000
+"""Of all these starts together."""
 
 REMEMBERED_IDS = 100_000
 """Events whose identity no table finds: those with an id of their own, and those that bear no time of their device."""
@@ -71,11 +74,13 @@ class Sequences(dict[Boot, Sequence]):
     def __init__(self, connection: Connection) -> None:
         super().__init__()
         self._connection = connection
+        # One row for each of the devices of a large fleet: SQLAlchemy's result would cost ten times the query.
+        self._driver: Any = connection.connection.driver_connection
         self._changed: list[Boot] = []
         self._caught_up = False
 
     def __missing__(self, boot: Boot) -> Sequence:
-        row = self._connection.exec_driver_sql(_ROW, boot).first()
+        row = self._driver.execute(_ROW, boot).fetchone()
         found = self[boot] = Sequence() if row is None else Sequence.of_row(*row)
         return found
 
@@ -99,7 +104,7 @@ class Sequences(dict[Boot, Sequence]):
         self.catch_up()
         self.write(position)
         self._connection.exec_driver_sql(_SET_MARK, (position,))
-        if len(self) > REMEMBERED_BOOTS:
+        if len(self) > REMEMBERED_BOOTS or sum(len(one.starts) for one in self.values()) > REMEMBERED_RANGES:
             self.clear()
 
     def write(self, position: int) -> None:

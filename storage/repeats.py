@@ -5,14 +5,14 @@ In doubt an event is kept. Nothing of the log is looked up for numbers that foll
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from storage import segments
 from storage.conditions import as_json
-from storage.event import EVENTS_PER_MESSAGE, Detail, Entry, Event, Outcome, Rejection
+from storage.event import EVENTS_PER_MESSAGE, Detail, Entry, Event, Location, Outcome, Rejection
 from storage.identities import (
     Group,
     Identity,
@@ -21,7 +21,7 @@ from storage.identities import (
     identity,
     told_identity,
 )
-from storage.sequences import FIRST, Stated, decode_stated
+from storage.sequences import FIRST, Stated, decode_stated, is_far_behind
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -29,12 +29,23 @@ if TYPE_CHECKING:
     from storage.catalog import Catalog
     from storage.event import Message
     from storage.segment import Segment
+    from storage.sequences import Sequence as Numbers
 
 SAME_MOMENT = 100
 """Of the events that a device observed at one moment so many are looked at, the latest first: a clock may stand."""
 
-Content = tuple[int, int | None, str, tuple[tuple[str, str], ...]]
-"""What makes two events the same: kind, the device's time where it gave one, readings, and units of its own."""
+COPIED_WITHIN_US = 3_600_000_000
+"""What bears no time of its device, and comes again later than so, is kept: a start may have the name of another."""
+
+Pairs = tuple[tuple[str, str], ...]
+
+Content = tuple[int, int, int | None, str, Pairs, Pairs, Location | None]
+"""What makes two events the same: topic, kind, the device's time where it gave one, readings, units of its own, quality
+and location. Without the topic two devices of one name, or two topics that count for themselves, would be one."""
+
+Contents = dict[Content, tuple[int, int]]
+"""The contents of one identity, each with the message of the append that brought it (or -1: it is in the log), and the
+latest time that it was observed."""
 
 Place = tuple[int, int]
 """Which message of an append, and which event of that."""
@@ -66,8 +77,9 @@ class Sifted(msgspec.Struct):
 class Looked(NamedTuple):
     """What a first look at an append tells."""
 
-    known: dict[Place, int]
-    """The events whose number or id may be known, each with the time of the highest number before it."""
+    known: dict[Place, tuple[int, int]]
+    """The events whose number or id may be known, each with the time of the highest number before it, and what follows
+    that."""
     recent: list[tuple[int, int]]
     """What is to be remembered of the others: hash of the identity, place of the message."""
 
@@ -138,7 +150,7 @@ class Repeats:
                     elif sequence.is_new(number, event.observed_at, by_device=event.from_device):
                         sequence.add(number, event.observed_at)
                     else:
-                        known[n, place] = sequence.at
+                        known[n, place] = sequence.at, sequence.next
                         if not event.from_device:
                             self.recent.load()
                         continue
@@ -150,7 +162,7 @@ class Repeats:
                     self.recent.load()
                     hashed = hash(identity_of(event, self.catalog))
                     if hashed in self.recent or hashed in came:
-                        known[n, place] = 0
+                        known[n, place] = 0, 0
                     else:
                         came.add(hashed)
                         recent.append((hashed, n))
@@ -209,13 +221,17 @@ class _Judgement:
             if item.at in self.known
         ]
 
-    def content(self, event: Event) -> Content:
+    def content(self, item: _Item) -> Content:
+        event, detail = item.event, item.event.detail or Detail()
         own = self._catalog.note_series(self._catalog.devices[event.device], event)
         return (
+            self._catalog.topics[self._entries[item.at[0]][0].topic],
             self._catalog.words[event.kind],
             event.observed_at if event.from_device else None,  # the gateway's is another each time
             msgspec.json.encode(event.readings).decode(),
             _pairs({} if own is None else msgspec.json.decode(own, type=dict[str, str])),
+            _pairs(detail.quality),
+            detail.location,
         )
 
     def _without_copies(self) -> Sifted:
@@ -259,7 +275,6 @@ class _Judge:
         self._stored = stored
         self._sequence = judgement.sequences[group] if len(group) == 2 else None
         self._numbers = {item.number for item in items if item.at in judgement.known}
-        self._contents: dict[int, list[Content]] = {}
         self._brought: dict[int, int] = {}  # which message of the append a number first came with
         self._anew = False  # what was taken in before this judgement was of an earlier round
 
@@ -275,33 +290,44 @@ class _Judge:
     def _pass(self, item: _Item) -> None:
         """It is new; others may be held against it."""
         if item.number in self._numbers:
-            self._contents.setdefault(item.number, []).append(self._all.content(item.event))
+            self._contents(item)[self._all.content(item)] = item.at[0], item.event.observed_at
             self._brought[item.number] = item.at[0]
         if self._anew and self._sequence is not None:
             self._sequence.add(item.number, item.event.observed_at)
 
     def _judge(self, item: _Item) -> None:
-        stored = self._stored.contents(Identity(self._group, item.number))
-        earlier = self._contents.setdefault(item.number, [])
-        mine = self._all.content(item.event)
-        if (mine in earlier or mine in stored) and not self._is_of_another_round(item):
+        contents, mine = self._contents(item), self._all.content(item)
+        if self._is_copy(item, contents.get(mine)):
             self._all.verdict(item.at, conflict=False)
             return
         if self._brought.get(item.number) != item.at[0]:  # else it is another part of what this message tells
-            if self._is_new(item, others=bool(earlier or stored)):
+            if self._is_new(item, others=bool(contents)):
                 self._brought[item.number] = item.at[0]
             else:
                 self._all.verdict(item.at, conflict=True)
-        earlier.append(mine)
+        contents[mine] = item.at[0], item.event.observed_at
         if self._sequence is None or not item.event.from_device:
             self._all.remember(Identity(self._group, item.number), item.at[0])
 
-    def _is_of_another_round(self, item: _Item) -> bool:
-        """Whether a counter has begun anew since what looks the same: a device's time would tell one from the other."""
-        sequence, number = self._sequence, item.number
-        if sequence is None or item.event.from_device:
+    def _contents(self, item: _Item) -> Contents:
+        """What the log and the append before it have of its identity."""
+        return self._stored.contents.setdefault(Identity(self._group, item.number), {})
+
+    def _is_copy(self, item: _Item, same: tuple[int, int] | None) -> bool:
+        """Whether it is what has come before; what one message tells is all its own, however alike."""
+        if same is None or same[0] == item.at[0]:
             return False
-        return number not in sequence or (number == FIRST and sequence.is_full)
+        event, sequence = item.event, self._sequence
+        if event.from_device:
+            return True
+        of_another_round = sequence is not None and (
+            item.number not in sequence or is_far_behind(item.number, self._highest(item, sequence)[1])
+        )
+        return abs(event.observed_at - same[1]) <= COPIED_WITHIN_US and not of_another_round
+
+    def _highest(self, item: _Item, sequence: Numbers) -> tuple[int, int]:
+        """When the highest number before it was observed, and what follows that."""
+        return (sequence.at, sequence.next) if self._anew else self._all.known[item.at]
 
     def _is_new(self, item: _Item, *, others: bool) -> bool:
         """Whether an event that is no copy is the first of its identity."""
@@ -311,7 +337,8 @@ class _Judge:
         if number not in sequence:
             sequence.add(number, at)
             return True
-        if number == FIRST and at > (sequence.at if self._anew else self._all.known[item.at]):
+        highest_at, following = self._highest(item, sequence)
+        if at > highest_at and (number == FIRST or is_far_behind(number, following)):
             sequence.begin_anew(number, at)
             self._anew = True
             return True
@@ -324,7 +351,7 @@ class Stored:
     def __init__(self, connection: Connection, wanted: Sequence[tuple[Identity, Event]], recent: Recent) -> None:
         self._connection = connection
         self._wanted = {found for found, _ in wanted}
-        self._contents: dict[Identity, list[Content]] = {}
+        self.contents: dict[Identity, Contents] = {}
         self._segments = segments.present(connection)
         numbered = [(found, event) for found, event in wanted if len(found.group) == 2]
         moments = {(found.group[0], event.observed_at) for found, event in numbered if event.from_device}
@@ -332,11 +359,7 @@ class Stored:
         for segment in self._segments:
             self._take(self._at(segment, moments))
             self._take(self._of_messages(segment, messages))
-        self._take(self._behind_the_index({(found.group[0], found.number) for found, _ in numbered}))
-
-    def contents(self, found: Identity) -> list[Content]:
-        """Of the events with this identity."""
-        return self._contents.get(found, [])
+        self._take(self._behind_the_index(moments))
 
     def is_gone(self, device_id: int, event: Event) -> bool:
         """Whether retention has taken out events of the device, and the event is older than all that is left."""
@@ -363,18 +386,20 @@ class Stored:
         within = [id for id in messages if segment.first_message_id <= id < min(after, default=id + 1)]
         return self._connection.exec_driver_sql(_OF_MESSAGES.format(n=segment.id), (as_json(within),)) if within else ()
 
-    def _behind_the_index(self, numbers: set[tuple[int, int]]) -> Iterable[Row]:
+    def _behind_the_index(self, moments: set[tuple[int, int]]) -> Iterable[Row]:
         newest = self._segments[-1]
-        values = newest.indexed_to, as_json(list(numbers))
-        return self._connection.exec_driver_sql(_BEHIND.format(n=newest.id), values) if numbers else ()
+        values = newest.indexed_to, as_json(list(moments))
+        return self._connection.exec_driver_sql(_BEHIND.format(n=newest.id), values) if moments else ()
 
     def _take(self, rows: Iterable[Row]) -> None:
-        for device_id, kind_id, observed_at, from_device, seq, readings, detail in rows:
+        for device_id, kind_id, observed_at, from_device, seq, readings, detail, topic_id in rows:
             stated = decode_stated(detail)
             found = identity(device_id, kind_id, seq, stated)
             if found in self._wanted:
-                mine = kind_id, observed_at if from_device else None, readings, _pairs(stated.units)
-                self._contents.setdefault(found, []).append(mine)
+                same = readings, _pairs(stated.units), _pairs(stated.quality), stated.location
+                mine = topic_id, kind_id, observed_at if from_device else None, *same
+                contents = self.contents.setdefault(found, {})
+                contents[mine] = -1, max(observed_at, contents.get(mine, (-1, observed_at))[1])
 
 
 def identity_of(event: Event, catalog: Catalog) -> Identity | None:
@@ -415,16 +440,19 @@ def without_copies(outcome: Outcome, copies: Sequence[tuple[int, str, int]]) -> 
     return found
 
 
-def _pairs(units: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(units.items()))
+def _pairs(words: Mapping[str, str]) -> Pairs:
+    return tuple(sorted(words.items()))
 
 
 Row = Any
-"""Device, kind, time of observation, whose time that is, number, readings, detail."""
+"""Device, kind, time of observation, whose time that is, number, readings, detail, topic."""
 
 _decode_ids = msgspec.json.Decoder(list[int]).decode
 
-_COLUMNS = "e.device_id, e.kind_id, e.observed_at, e.from_device, e.seq, e.readings, e.detail"
+_COLUMNS = (
+    "e.device_id, e.kind_id, e.observed_at, e.from_device, e.seq, e.readings, e.detail,"
+    f" (SELECT m.topic_id FROM messages_{{n}} AS m WHERE m.id = e.id / {EVENTS_PER_MESSAGE})"
+)
 _AT = (
     "SELECT (SELECT json_group_array(event_id) FROM (SELECT event_id FROM event_index_{n}"
     " WHERE device_id = wanted.value ->> 0 AND observed_at = wanted.value ->> 1 ORDER BY event_id DESC LIMIT ?2))"
@@ -441,7 +469,7 @@ _OF_MESSAGES = (
 )
 _BEHIND = (
     f"SELECT {_COLUMNS} FROM events_{{n}} AS e WHERE e.id > ? AND e.detail IS NOT NULL"
-    " AND (e.device_id, e.seq) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))"
+    " AND (e.device_id, e.observed_at) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))"
 )
 _FORGOTTEN = "SELECT 1 FROM forgotten WHERE device_id = ?"
 _COUNT = (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from storage.event import EVENTS_PER_MESSAGE
+from storage.event import EVENTS_PER_MESSAGE, Location
 
 MOST_RANGES = 1_000
 """Of one start of a device; beyond them the lowest is forgotten, and what comes of it is taken for new."""
@@ -15,7 +15,8 @@ MOST_RANGES = 1_000
 FIRST = 0
 """What a counter begins with: seen again, and observed later than all others, it tells of a new round."""
 
-FULL = frozenset({1 << 8, 1 << 16, 1 << 32})
+WIDTHS = 8, 16, 32, 64
+"""Of counters, in bits."""
 
 
 class Sequence:
@@ -50,11 +51,6 @@ class Sequence:
             return False
         return number > self.before or not by_device or (number == self.next and at > self.at)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the counter has come to where one of 8, 16 or 32 bits ends."""
-        return self.next in FULL
-
     def add(self, number: int, at: int) -> None:
         """Take a number in; one that is there changes nothing."""
         if number >= self.next:
@@ -74,7 +70,7 @@ class Sequence:
     def take(self, number: int, at: int) -> None:
         """Take in what the log has, in its order: what stands there unmarked was no copy when it came."""
         if number in self:
-            if number == FIRST and at > self.at:
+            if at > self.at and (number == FIRST or is_far_behind(number, self.next)):
                 self.begin_anew(number, at)
         else:
             self.add(number, at)
@@ -123,6 +119,15 @@ class Sequence:
             ends.insert(n, number)
 
 
+def is_far_behind(number: int, following: int) -> bool:
+    """Whether a counter has more likely begun anew than gone back so far: by half of what the narrowest can count.
+
+    So RFC 1982 compares serial numbers; neither the last of one round nor the first of the other need have come.
+    """
+    half = min(1 << bits - 1 for bits in WIDTHS if following <= 1 << bits)
+    return following - 1 - number >= half
+
+
 Boot = tuple[int, str]
 """A device's id and which of its starts."""
 
@@ -138,6 +143,8 @@ class Stated(msgspec.Struct, frozen=True):
     vendor_type: str | None = None
     via: str | None = None
     units: dict[str, str] = {}
+    quality: dict[str, str] = {}
+    location: Location | None = None
     conflict: bool = False
 
 

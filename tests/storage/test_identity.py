@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage import segments
+from storage import identities, segments
 from storage.checking import check as check_store
-from storage.event import EVENTS_PER_MESSAGE, Detail, Entry, Event, Lessons, Reread, StoredEvent, Value
+from storage.event import EVENTS_PER_MESSAGE, Detail, Entry, Event, Lessons, Location, Reread, StoredEvent, Value
 from storage.history import Reader
 from storage.rereading import Rewriter
 from storage.sequences import MOST_RANGES
@@ -234,6 +234,96 @@ def test_a_byte_that_counts_without_a_clock_loses_nothing_when_it_begins_anew(pa
     store.close()
 
 
+@pytest.mark.parametrize("lost", [{255}, {256}, {255, 256, 257}, {250, 300}])
+@pytest.mark.parametrize("clock", [False, True])
+def test_a_byte_that_counts_loses_nothing_where_its_last_or_first_number_is_missing(
+    path: Path, lost: set[int], *, clock: bool
+) -> None:
+    store = Store(path, LARGE)
+    events = [
+        msgspec.structs.replace(numbered(n % 256, at=NOON + n * SECOND), from_device=clock)
+        for n in range(600)
+        if n not in lost
+    ]
+    done = [store.append([of(event) for event in events[start : start + 50]], 1) for start in range(0, 600, 50)]
+    store.close()
+    assert sum(one.events for one in done) == len(events)
+    assert sum(one.conflicts for one in done) == 0
+    with Reader(path) as reader:
+        (found,) = reader.gaps()
+    assert found.restarts == 2
+
+
+def test_without_a_clock_what_comes_again_later_than_within_the_hour_is_kept(path: Path) -> None:
+    """`boot` may be nothing but the reason of the start, and a door's readings are alike each day."""
+    store = Store(path, SMALL)
+
+    def day(n: int, first: int = 0) -> list[Entry]:
+        at = NOON + n * 86_400 * SECOND
+        events = [numbered(seq, boot="power on", at=at + seq * SECOND) for seq in range(first, 20)]
+        return [of(msgspec.structs.replace(event, from_device=False)) for event in events]
+
+    for n in range(3):
+        assert store.append(day(n), 1).events == 20
+        assert store.append(day(n, 1), 1).duplicates == 19
+    later = store.append(day(3, 5), 1)
+    assert (later.events, later.conflicts) == (15, 15)
+    ids = [named("1"), named("2")]
+    assert store.append([of(event) for event in ids], 1).events == 2
+    ids = [msgspec.structs.replace(event, observed_at=NOON + 86_400 * SECOND) for event in ids]
+    assert store.append([of(event) for event in ids], 1).events == 2
+    store.close()
+
+
+def test_what_comes_by_another_topic_is_no_copy(path: Path) -> None:
+    """Two devices may share a name, and one may count the messages of each of its topics."""
+    store = Store(path, LARGE)
+    for event in (numbered(1), msgspec.structs.replace(numbered(2), from_device=False), named("x")):
+        here, elsewhere = (message("t"), [event]), (message("elsewhere"), [event])
+        store.append([here], 1)
+        assert store.append([elsewhere], 1).conflicts == 1
+        assert store.append([elsewhere, here], 1).duplicates == 2
+    store.close()
+
+
+@pytest.mark.parametrize("clock", [False, True])
+def test_of_what_one_message_tells_nothing_is_a_copy(path: Path, *, clock: bool) -> None:
+    """Two samples of one second may be alike; sent again as a whole both are known."""
+    event = msgspec.structs.replace(numbered(3), from_device=clock)
+    store = Store(path, LARGE)
+    alike = of(event, event, event)
+    first = store.append([alike, alike], 1)
+    assert (first.events, first.duplicates, first.conflicts) == (3, 3, 0)
+    store.close()
+    store = Store(path, LARGE)
+    assert store.append([alike, of(event)], 1).duplicates == 4
+    store.close()
+
+
+def test_another_quality_or_place_is_other_content(path: Path) -> None:
+    store = Store(path, LARGE)
+    details = [
+        Detail(boot="b"),
+        Detail(boot="b", quality={"v": "bad"}),
+        Detail(boot="b", location=Location(1.0, 2.0)),
+    ]
+    entries = [of(msgspec.structs.replace(numbered(1), detail=detail)) for detail in details]
+    assert store.append(entries, 1).conflicts == 2
+    assert store.append(entries, 1).duplicates == 3
+    store.close()
+
+
+def test_starts_of_many_ranges_are_not_all_kept_in_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identities, "REMEMBERED_RANGES", 20)
+    store = Store(path, SMALL)
+    for seq in range(0, 200, 2):
+        store.append([of(*(numbered(seq, device=device) for device in "abc"))], 1)
+    store.append([of(numbered(seq)) for seq in range(60)], 1)
+    assert len(store._repeats.sequences) <= 1
+    assert store.append([of(numbered(seq, device="b")) for seq in range(0, 200, 2)], 1).duplicates == 100
+    store.close()
+
+
 @pytest.mark.parametrize("at", [None, NOON])
 def test_an_id_is_known_within_its_kind_type_and_way(path: Path, at: int | None) -> None:
     store = Store(path, SMALL)
@@ -302,7 +392,7 @@ class Plain:
     def __init__(self) -> None:
         self.events: list[tuple[Event, bool]] = []
         self.duplicates = 0
-        self._contents: dict[object, list[object]] = {}
+        self._contents: dict[object, list[tuple[object, int]]] = {}
         self._first: dict[object, int] = {}
         self._messages = 0
 
@@ -319,10 +409,10 @@ class Plain:
                 continue
             content = event.kind, event.observed_at if event.from_device else None, event.readings
             there = self._contents.setdefault(key, [])
-            if content in there:
+            if any(content == known and n != self._messages for known, n in there):
                 self.duplicates += 1
                 continue
-            there.append(content)
+            there.append((content, self._messages))
             self._first.setdefault(key, self._messages)
             self.events.append((event, self._first[key] != self._messages))
 
