@@ -82,7 +82,7 @@ def remarks(verdict: Verdict, promise: Promise) -> Iterator[str]:
             f"{verdict.conflicts_marked:,} stored as a conflict"
         )
     if verdict.unrecorded:
-        yield f"{verdict.unrecorded:,} stored that the ledger does not know: sent in the moment of a kill"
+        yield f"{verdict.unrecorded:,} stored that the ledger does not know: births, or sent as a kill came"
     if verdict.unsent:
         yield f"{verdict.unsent:,} answered of which the ledger does not say what they were: they cannot be looked for"
     if verdict.whole_since is not None:

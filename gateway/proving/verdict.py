@@ -93,9 +93,9 @@ class Moment(msgspec.Struct, frozen=True):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Ledgers held against a store. Times are ISO 8601, UTC.
 
-    `unrecorded`: messages in the store, on topics of the ledger and within its time, that it does not know: sent in
-    the moment of a kill. `unknown_rejections`: rejections within its time that it does not know, on any topic.
-    `unsent`: messages that the ledger has an answer for, and does not say what they were. `whole_since`: the store has
+    `unrecorded`: messages in the store, on topics of the ledger and within its time, that it does not know: births on a
+    topic of telemetry, or sent as a kill came. `unknown_rejections`: rejections within its time that it does not know,
+    on any topic. `unsent`: messages that the ledger has an answer for, and does not say what they were. `whole_since`: the store has
     all that was received from then on; null where retention has dropped nothing. `conflicts`: messages sent with
     another payload under a known identity; `conflicts_marked`: stored messages with an event that is marked so.
     """
