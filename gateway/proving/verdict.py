@@ -95,9 +95,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     `unrecorded`: messages in the store, on topics of the ledger and within its time, that it does not know: births on a
     topic of telemetry, or sent as a kill came. `unknown_rejections`: rejections within its time that it does not know,
-    on any topic. `unsent`: messages that the ledger has an answer for, and does not say what they were. `whole_since`: the store has
-    all that was received from then on; null where retention has dropped nothing. `conflicts`: messages sent with
-    another payload under a known identity; `conflicts_marked`: stored messages with an event that is marked so.
+    on any topic. `unsent`: messages that the ledger has an answer for, and does not say what they were. `whole_since`:
+    the store has all that was received from then on; null where retention has dropped nothing. `conflicts`: messages
+    sent with another payload under a known identity; `conflicts_marked`: stored messages with an event that is marked.
     """
 
     ledgers: tuple[str, ...]
