@@ -17,6 +17,12 @@ Spec = dict[str, object]
 QUANTILES = 21
 MOST_STATES = 20
 FEWEST_OF_A_COUNTER = 10
+A_ROUND = 50
+"""So many values a counter has at least before it begins anew."""
+
+OUTAGE = 5
+"""From so many intervals on nothing came: it is no part of the pace."""
+
 MOST_POINTS = 40
 FASTEST_S = 0.001
 SECOND_US = 1_000_000
@@ -52,16 +58,33 @@ def signal(series: Series) -> Spec:
     if not all(_is_number(value) for value in values):
         return _states(series)
     numbers = [float(value) for value in values]  # type: ignore[arg-type]  # all are numbers
-    span_s = (series[-1][0] - series[0][0]) / SECOND_US
-    if len(numbers) >= FEWEST_OF_A_COUNTER and span_s and all(one <= other for one, other in pairwise(numbers)):
-        rate = (numbers[-1] - numbers[0]) / span_s
-        return {"kind": "counter", "start": values[-1], "rate": float(f"{rate:.6g}"), **precision(values)}
+    if _counts(numbers):
+        return {"kind": "counter", "start": values[-1], "rate": float(f"{rate_of(series):.6g}"), **precision(values)}
     return {
         "kind": "quantiles",
         "quantiles": quantiles(numbers),
         "memory": round(min(0.9999, max(0.0, autocorrelation(ranks(numbers)))), 4),
         **precision(values),
     }
+
+
+def _counts(numbers: Sequence[float]) -> bool:
+    """Whether it never falls, or so seldom and so far that the counter will have begun anew."""
+    falls = [(one, other) for one, other in pairwise(numbers) if other < one]
+    lowest = min(numbers)
+    anew = all(other - lowest <= (one - lowest) / 2 for one, other in falls)
+    return len(numbers) >= FEWEST_OF_A_COUNTER and anew and len(falls) <= len(numbers) / A_ROUND
+
+
+def rate_of(series: Series) -> float:
+    """How much a counter rises in a second, where it rises or stands."""
+    rises = [
+        (float(other) - float(one), later - time)  # type: ignore[arg-type]  # a counter has numbers
+        for (time, one), (later, other) in pairwise(series)
+        if later > time and other >= one  # type: ignore[operator]
+    ]
+    span_us = sum(us for _, us in rises)
+    return sum(rise for rise, _ in rises) / span_us * SECOND_US if span_us else 0.0
 
 
 def quantiles(numbers: Sequence[float]) -> list[float]:
@@ -205,13 +228,12 @@ def interval_of(
     """
     mean = (times[-1] - times[0]) / (len(times) - 1)
     steps = [later - time for time, later in pairwise(times)]
-    if median(steps) < mean / 5:
+    if median(steps) < mean / 5 and len(_starts(times)) > FEWEST_BURSTS:
         return _bursts(times, breaks=breaks)
     if _gathered(times, arrivals):
         return _bursts(arrivals, breaks=breaks)
     usual = median(steps)
-    if breaks:
-        mean = usual
+    mean = usual if breaks else fmean(step for step in steps if step <= OUTAGE * usual)
     low, high = (_between(sorted(map(float, steps)), (len(steps) - 1) * share) for share in (0.25, 0.75))
     # Steps between times that are each late by up to a share of the interval are spread as a triangle is.
     return max(FASTEST_S, mean / SECOND_US), round(min(0.9, (high - low) / 0.586 / mean), 3), 1

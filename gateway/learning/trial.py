@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
@@ -17,7 +17,7 @@ from devices.telemetry import samples
 from gateway.learning import Learned
 from gateway.learning.grouping import POOLED, LearnedGroup
 from gateway.learning.likeness import distance
-from gateway.learning.signals import SECOND_US, Series
+from gateway.learning.signals import Series, rate_of
 from storage.event import Value
 
 MOST_SAMPLES = 20_000
@@ -96,22 +96,11 @@ def _apart(name: str, recorded: Sequence[Series], generated: Sequence[Series], o
     """How far what is said of a reading is from what was recorded, over all devices: of a counter, its pace."""
     if one.signals.get(name, {}).get("kind") == "counter":
         slow, fast = sorted(
-            fmean(map(_rate, of_devices)) if of_devices else 0.0 for of_devices in (recorded, generated)
+            fmean(map(rate_of, of_devices)) if of_devices else 0.0 for of_devices in (recorded, generated)
         )
         return 1 - slow / fast if fast else 0.0
     mine, yours = ([value for series in each for _, value in series] for each in (recorded, generated))
     return distance(mine, yours)
-
-
-def _rate(series: Sequence[tuple[int, Value]]) -> float:
-    """How much a counter rises in a second, where it rises."""
-    rises = [
-        (float(other) - float(one), later - time)  # type: ignore[arg-type]  # a counter has numbers
-        for (time, one), (later, other) in pairwise(series)
-        if later >= time and other >= one  # type: ignore[operator]  # what came at once has risen before
-    ]
-    span_us = sum(us for _, us in rises)
-    return sum(rise for rise, _ in rises) / span_us * SECOND_US if span_us else 0.0
 
 
 def _same_pace(one: LearnedGroup, said: Sequence[Sequence[Sample]]) -> float:

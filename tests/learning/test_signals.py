@@ -137,3 +137,14 @@ def test_what_has_nothing_in_common_is_as_far_as_can_be() -> None:
     assert distance([1, 2], [3, 4]) == 1
     assert distance(["a"], ["b"]) == 1
     assert distance([1, 2, 3, 4], [3, 4, 5, 6]) == 0.5
+
+
+def test_an_outage_is_no_part_of_the_pace() -> None:
+    times = [n * SECOND_US for n in range(100)] + [(1_000 + n) * SECOND_US for n in range(100)]
+    assert interval_of(times) == (1, 0, 1)
+
+
+def test_a_counter_that_begins_anew_is_a_counter() -> None:
+    found = signal(each_second(*range(100), *range(100), *range(50)))
+    assert found == {"kind": "counter", "start": 49, "rate": 1.0, "integer": True}
+    assert signal(each_second(*[*range(10), *range(9, 0, -1)] * 10))["kind"] == "quantiles"
