@@ -22,6 +22,9 @@ LOOKS = 2
 
 CONNECTED_WITHIN_S = 60
 
+FEWEST_WEIGHED = 1_000
+"""Of fewer connections what each takes is lost in what the process takes."""
+
 
 class Fleet(msgspec.Struct, frozen=True):
     """One row: so many connections, which together want to say so many messages a second."""
@@ -66,7 +69,8 @@ def row(folder: Path, fleet: Fleet, ceiling: float, idle_kb: float, *, gateway: 
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # too few open files, say
         return [*about, f"– ({' '.join(str(error).split())[-100:]})", "–", "–", "–"]
     each_kb = (kilobytes - idle_kb * fleet.workers) / fleet.connections
-    return [*about, f"{rate:,.0f}", f"{cpu_us:.0f}", f"{each_kb:.0f}", f"{rate / ceiling:.2f}"]
+    shown_kb = f"{each_kb:.0f}" if fleet.connections >= FEWEST_WEIGHED else "–"
+    return [*about, f"{rate:,.0f}", f"{cpu_us:.0f}", shown_kb, f"{rate / ceiling:.2f}"]
 
 
 def raw(folder: Path, count: int = 200_000) -> float:
