@@ -24,7 +24,7 @@ class Counts(msgspec.Struct):
     yes; `receipted`: the gateway has;
     `failed`: will never be either, as the outbox was full, the broker refused it, or the run ended before an answer.
     `left`: in the durable outbox when the run ended.
-    `repeated`: publications beyond the first of a message; `statuses`: status messages acknowledged.
+    `repeated`: publications beyond the first of a message; `statuses`: status messages acknowledged, at QoS 0 written.
     `elapsed_s` ends with the last answer; saying goodbye is not counted.
     """
 

@@ -12,6 +12,7 @@ import glob
 import hashlib
 import io
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,12 @@ FOUND_IN_FOLDERS = "*ledger*.jsonl"
 TIME_LENGTH, DIGEST_LENGTH = 27, 16
 
 PAGE_BYTES = 1 << 20
+
+FIRST_BYTES = 1 << 20
+"""Longer than any line: a topic has 65,535 bytes at most, of which JSON makes six times as many at worst."""
+
+BEGINNING = b'{"device":'
+"""So begins each line that we write: all that half a line need show."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -81,6 +88,9 @@ class Ledger:
         self._unwritten = b""
         try:
             self._file = io.FileIO(path, "a+")
+            if not _may_be_ledger(self._file):
+                self._file.close()
+                raise DeviceError(f"{path} is no ledger: name another file")
         except OSError as error:
             raise DeviceError(f"cannot write the ledger {path}: {error.strerror}") from error
 
@@ -256,6 +266,22 @@ def _alone(file: io.FileIO) -> Iterator[None]:
         yield
     finally:
         fcntl.lockf(file, fcntl.LOCK_UN)
+
+
+def _may_be_ledger(file: io.FileIO) -> bool:
+    """Whether a ledger could begin so; what is empty, or no file that keeps anything, may become one."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+        return True
+    line, end, _ = os.pread(file.fileno(), FIRST_BYTES, 0).partition(b"\n")
+    try:
+        return not _flaw(msgspec.json.decode(line, type=Record))
+    except msgspec.ValidationError:  # it is whole, and of another sort
+        return False
+    except ValueError:
+        half = line.partition(CUT[:2])[0].rstrip()  # the mark may be cut off too
+        cut = not end or (line + end).endswith(CUT)
+        return cut and half != b"" and half[: len(BEGINNING)] == BEGINNING[: len(half)]
 
 
 def _ends_whole(file: io.FileIO) -> bool:

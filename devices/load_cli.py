@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MOST_CONNECTIONS = 100_000
 MOST_BYTES = 1_000_000
+USUAL_BYTES = 120
 
 
 class Format(StrEnum):
@@ -40,7 +41,15 @@ def load(
         str | None, typer.Option(help="How long: 30s, 5m, 1h. Until Ctrl-C, if not given.", metavar="TIME")
     ] = None,
     qos: Annotated[int, typer.Option(min=0, max=2, help="MQTT quality of service.")] = 1,
-    size: Annotated[int, typer.Option(min=1, max=MOST_BYTES, help="Bytes of each payload, from about 120 on.")] = 120,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_BYTES,
+            help="Bytes of each payload, from about 120 on.",
+            show_default="120, or what many devices need",
+        ),
+    ] = None,
     receipts: Annotated[
         bool, typer.Option("--receipts", help="Ask the gateway for receipts, below amber/receipts/, and time them.")
     ] = False,
@@ -108,10 +117,15 @@ def _seconds(text: str) -> float:
     return float(seconds)
 
 
-def _size(size: int, devices: int) -> int:
+def _size(size: int | None, devices: int) -> int:
     from devices.load.packets import smallest_size
 
-    return max(size, smallest_size(devices))
+    least = smallest_size(devices)
+    if size is not None and size < least:
+        raise typer.BadParameter(
+            f"names, time and a reading need {least} bytes: give at least {least}", param_hint="--size"
+        )
+    return max(USUAL_BYTES, least) if size is None else size
 
 
 def _devices(devices: int | None, connections: int) -> int:

@@ -33,6 +33,7 @@ from gateway import streams
 from gateway.commands import Overview
 from gateway.link.errors import LinkError
 from gateway.streams import OutputFailed
+from gateway.usage import in_words
 from storage.errors import AmberError
 
 KNOWN = AmberError, DeviceError, LinkError
@@ -88,7 +89,9 @@ def run(arguments: Sequence[str]) -> int:
         streams.silence()
         return _tell(str(error), error.exit_status)
     except TyperException as error:
-        return _tell(error.format_message().rstrip("."), error.exit_code)
+        if hasattr(error, "possibilities"):  # Typer's guesses at an unknown option: for --bogus it names --qos
+            error.possibilities = None
+        return _tell(in_words(error), error.exit_code)
     except KNOWN as error:
         return _tell(str(error), getattr(error, "exit_status", 1))
     except ExceptionGroup as group:

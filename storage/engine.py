@@ -56,11 +56,18 @@ def store_path(store: str | os.PathLike[str]) -> Path:
     return Path(text)
 
 
+def see_file(path: Path) -> None:
+    """Raises StoreError for a folder, which SQLite opens, and then calls a failing disk."""
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder: name a file")
+
+
 def open_reader(path: Path) -> Any:
     """A read-only connection of the driver itself: importing SQLAlchemy would double the time of a short command."""
-    if not path.exists():
-        raise StoreError(f"there is no store at {path}: name one with --store, or start one with `amber run`")
     with translated(path):
+        see_file(path)
+        if not path.exists():
+            raise StoreError(f"there is no store at {path}: name one with --store, or start one with `amber run`")
         connection = sqlite.connect(
             f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
         )
@@ -87,6 +94,7 @@ def open_writer(path: Path) -> Connection:
 
     engine = create_engine("sqlite://", module=sqlite, creator=connect, poolclass=NullPool)
     with translated(path):
+        see_file(path)
         connection = engine.connect()
         try:
             connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
@@ -255,7 +263,10 @@ class Lock:
     """
 
     def __init__(self, path: Path, holder: str = "gateway", suffix: str = ".lock") -> None:
-        self.path = path.with_name(path.name + suffix)
+        with translated(path):
+            see_file(path)  # before a name is made of it: `.` has none
+            self.path = path.with_name(path.name + suffix)
+            self._is_new = not self.path.exists()
         self._take(path, holder)
         while not self._is_there():  # its last holder removed it after we had opened it: the next one makes another
             os.close(self._file)
@@ -270,6 +281,13 @@ class Lock:
         """Leave nothing behind; it is held until `release`, and whoever then takes it makes a file of his own."""
         if self._is_there():
             self.path.unlink()
+
+    def undo(self) -> None:
+        """Let go as if it had never been taken: the file goes if it was made for this, an older one stays."""
+        if self._is_new:
+            with contextlib.suppress(OSError):  # why it is undone is what is to be told
+                self.remove_file()
+        self.release()
 
     def _take(self, path: Path, holder: str) -> None:
         try:

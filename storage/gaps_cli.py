@@ -71,11 +71,12 @@ class Tally:
         for one in found:
             self.starts += one.boot is not None
             if whole or not one.is_whole:
-                self.shown += 1
+                self.shown += one.boot is not None
                 yield one
 
     def line(self, *, whole: bool) -> str:
-        if not self.starts and not self.shown:
+        if not self.starts:
             return "no device tells which start its numbers count from"
-        rest = "" if whole else f" of {self.starts:,} (--all shows all)"
-        return f"{self.shown:,}{rest} starts of devices; {UNKNOWN}"
+        if whole:
+            return f"{self.shown:,} starts of devices; {UNKNOWN}"
+        return f"{self.shown:,} of {self.starts:,} starts of devices (--all shows all); {UNKNOWN}"

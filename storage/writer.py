@@ -41,7 +41,7 @@ class Writer:
         try:
             self._store = Store(path, options)
         except BaseException:
-            self._lock.release()
+            self._lock.undo()
             raise
         self._thread = threading.Thread(target=self._work, name="amber-writer", daemon=True)
         self._thread.start()

@@ -57,7 +57,8 @@ def _rows(fleet: Fleet, sights: Sequence[Sight]) -> list[tuple[str, ...]]:
         numbers = f"{group.count}", group.dialect, f"{group.qos}{asked}", _rate(sight.per_s)
         rows.append((printable(group.name), *numbers, _hours(group), _faults(group.faults)))
     total = sum(sight.per_s for sight in sights)
-    return [*rows, ("all", f"{fleet.devices}", "", "", _rate(total), "", "")]
+    lasts = "until stopped" if fleet.duration_s is None else ""
+    return [*rows, ("all", f"{fleet.devices}", "", "", _rate(total), lasts, "")]
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

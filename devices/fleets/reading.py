@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from devices.faults import Faults
 from devices.fleets.errors import FleetError
+from devices.fleets.remedies import Fault, line_of_opening, remedy
 from devices.fleets.sections import FaultsSection, FleetSection, GroupSection, faults
-from devices.fleets.words import Complaint, complaints, shown
+from devices.fleets.words import Complaint, complaints, printable, shown
 from devices.signals import KINDS
 from devices.signals.kind import Kind
 from devices.signals.words import meant
@@ -71,14 +72,22 @@ def data_of(path: Path, text: str) -> dict[str, Any]:
     except RecursionError:
         raise FleetError([f"{path}:1: is nested too deeply to be read"]) from None
     except tomllib.TOMLDecodeError as error:
-        found = _PLACE.fullmatch(str(error))
-        if found is None:
-            raise FleetError([f"{path}:1: {error}"]) from None
-        place = f"{found[2]}:{found[3]}" if found[2] else f"{text.count(chr(10)) + 1}"
-        raise FleetError([f"{path}:{place}: {found[1][:1].lower()}{found[1][1:]}"]) from None
+        raise FleetError([f"{path}:{_told(str(error), text)}"]) from None
     except ValueError:  # Python reads no number of more than 4300 digits
         begin = found.start() if (found := re.search(r"\d{4000}", text)) else 0
         raise FleetError([f"{path}:{text.count(chr(10), 0, begin) + 1}: this number is too long to be read"]) from None
+
+
+def _told(finding: str, text: str) -> str:
+    """Line, column, key, what the reader of TOML found, and what to do about it."""
+    found = _PLACE.fullmatch(finding)
+    if found is None:
+        return f"1: {printable(finding)}"
+    words = f"{found[1][:1].lower()}{found[1][1:]}"
+    line = int(found[2]) if found[2] else line_of_opening(text, words)
+    key, cure = remedy(text, Fault(words, line, int(found[3] or 0)))
+    place = f"{line}:{found[3]}" if found[2] else f"{line}"
+    return f"{place}: {printable(': '.join(filter(None, (key, words, cure))))}"
 
 
 def read(data: Mapping[str, Any], folder: Path) -> Reading:

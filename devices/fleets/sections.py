@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -19,18 +19,19 @@ LONGEST_NAME = 200
 
 
 def seed_of(value: object) -> str:
-    if isinstance(value, int | str) and not isinstance(value, bool):
+    if isinstance(value, int | str) and not isinstance(value, bool) and value != "":
         return f"{value}"
-    raise ValueError("a seed is a whole number, such as 7")
+    raise ValueError('a seed is any whole number, such as 7, or a text in quotes, such as "seven"')
 
 
 def start_us(value: object) -> int:
-    """Microseconds since the epoch; a time without an offset is UTC."""
+    """Microseconds since the epoch; a time without an offset is UTC, a date alone its midnight."""
+    written = value.isoformat() if isinstance(value, date) else value  # TOML has dates and times of its own
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        moment = datetime.fromisoformat(written) if isinstance(written, str) else None
     except ValueError:
         moment = None
-    if isinstance(moment, datetime) and 1970 < moment.year <= 9000:
+    if moment is not None and 1970 < moment.year <= 9000:
         return microseconds(moment)
     raise ValueError("a start looks like 2026-11-22T09:00:00Z, after 1970 and before the year 9000")
 

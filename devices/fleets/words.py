@@ -77,9 +77,17 @@ def _words(details: ErrorDetails, table: type[BaseModel]) -> str:
         return f"there is no {given}: write {context['expected']}"
     if sort == "finite_number":
         return f"is to be a number that ends, not {given}"
+    if sort == "list_type" and isinstance(details["input"], dict):  # what is a list here is one of tables
+        return f"may be many: write [[{loc[-1]}]], in double brackets"
+    if sort in ("dict_type", "model_type") and _tables(details["input"]):
+        return "is one table: write its header in single brackets"
     if wanted := _TYPES.get(sort.removesuffix("_type").removesuffix("_parsing")):
         return f"is to be {wanted}, not {given}"
     return f"{details['msg'][:1].lower()}{details['msg'][1:]}, not {given}"
+
+
+def _tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
 def printable(text: str) -> str:

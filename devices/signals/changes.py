@@ -13,6 +13,7 @@ from devices.clock import SECOND_US
 from devices.models import Readings
 from devices.outgoing import Value
 from devices.signals.kind import Kind, Step
+from devices.signals.units import Unit
 from devices.signals.written import Length, Plain, Share, written
 
 LONG_AGO = 1_000
@@ -29,7 +30,7 @@ class Steps(Kind):
     ]
     every: Annotated[Length, Field(description="how long each of them stands")]
     order: Annotated[Literal["cycle", "random"], Field(description="cycle, or random: any of them each time")] = "cycle"
-    unit: Annotated[str | None, Field(description="UCUM code of the unit", max_length=100)] = None
+    unit: Annotated[Unit | None, Field(description="UCUM code of the unit")] = None
 
     @model_validator(mode="after")
     def _one_type(self) -> Self:

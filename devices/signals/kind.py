@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from devices.models import Readings
+from devices.signals.units import Unit
 from devices.signals.written import Number, Positive, Table
 
 Step = Callable[[int, Readings], None]
@@ -51,7 +52,7 @@ class Kind(Table):
 class Numeric(Kind):
     """A signal of numbers: what can be said of each of them."""
 
-    unit: Annotated[str | None, Field(description="UCUM code of the unit", max_length=100)] = None
+    unit: Annotated[Unit | None, Field(description="UCUM code of the unit")] = None
     decimals: Annotated[int, Field(description="digits after the point", ge=0, le=12)] = 2
     integer: Annotated[bool, Field(description="whether only whole numbers come")] = False
     min: Annotated[Number | None, Field(description="no less than this")] = None

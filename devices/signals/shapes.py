@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from devices.clock import DAY_US, SECOND_US
 from devices.models import Readings
 from devices.signals.kind import Kind, Numeric, Step
+from devices.signals.units import Unit
 from devices.signals.written import Clock, Length, Number, Plain, Positive, written
 
 
@@ -21,7 +22,7 @@ class Constant(Kind):
     word: ClassVar = "constant"
 
     value: Annotated[Plain, Field(description="a number, a text, true or false")]
-    unit: Annotated[str | None, Field(description="UCUM code of the unit", max_length=100)] = None
+    unit: Annotated[Unit | None, Field(description="UCUM code of the unit")] = None
     spread: Annotated[Positive, Field(description="how far devices differ, either way")] = 0.0
     decimals: Annotated[int, Field(description="digits after the point, where devices differ", ge=0, le=12)] = 2
 

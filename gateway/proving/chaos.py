@@ -11,18 +11,48 @@ from devices.clock import wall_us
 from gateway.demo_screen import Screen
 from gateway.proving.plan import Disturbance, Plan
 from gateway.proving.stage import Crowd
-from gateway.proving.torture import Outcome, torture
+from gateway.proving.torture import Outcome, Run, torture
 from storage.errors import AmberError
+from storage.history import Reader
+from storage.overview import Status
 
 FLEET = "chaos.toml"
 SEED = 7
+
+FELT_S = 3.0
+"""So long after a deed is undone the rate on the screen is low because of it: it is that of the last seconds."""
+
+DONE = {"kill": "killed", "cut": "cut", "stall": "stalled", "slow": "slow", "fill": "full", "freeze": "frozen"}
 
 
 def chaos(folder: Path, plan: Plan) -> Outcome:
     """Run it in `folder`, which is ready, with the live screen."""
     crowd = Crowd(example(FLEET), plan.seed, wall_us(), plan.seconds, outbox=True)
-    with Screen(plan.seconds) as screen:
-        return torture(plan, crowd, folder, lambda reader, _: screen.show(reader))
+    with ChaosScreen(plan) as screen:
+
+        def show(reader: Reader, run: Run) -> None:
+            screen.now_s = run.now_s()
+            screen.show(reader)
+
+        return torture(plan, crowd, folder, show)
+
+
+class ChaosScreen(Screen):
+    """The demo's screen, which also says why nothing comes. `now_s`: how far the plan is."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan.seconds)
+        self.now_s = 0.0
+        self._plan = plan
+
+    def _head(self, status: Status) -> str:
+        return " · ".join((*felt(self._plan, self.now_s), super()._head(status)))
+
+
+def felt(plan: Plan, now_s: float) -> list[str]:
+    """What the rate suffers from at this time of the plan: `gateway killed`."""
+    deeds = [deed for deed in plan.disturbances if deed.at_s <= now_s < deed.at_s + deed.for_s + FELT_S]
+    return [f"{deed.what} {DONE[deed.how]}" for deed in deeds]
 
 
 def chaos_plan(seconds: float) -> Plan:

@@ -51,6 +51,9 @@ def judge(parts: Sequence[Part], *, stored: int, late: int, rejected: int) -> li
     if first is not None:
         first.duplicates -= 1
     rows[0].repeated = max(0, stored - allowed(parts))
+    each_once = sum(row.sent - row.duplicates for row in rows)
+    rows[0].absent = max(0, each_once - stored) - sum(row.lost + row.gone for row in rows)
+    rows[0].again = max(0, stored - rows[0].repeated - each_once)
     _share_stored(rows, parts, stored)
     expected, rejected = {part.expect for part in parts}, min(rejected, stored)
     for row in rows:

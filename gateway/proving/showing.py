@@ -70,6 +70,8 @@ def closing(verdict: Verdict, promise: Promise) -> str:
 def remarks(verdict: Verdict, promise: Promise) -> Iterator[str]:
     """What a person should know besides."""
     totals = verdict.totals
+    if text := sum_line(totals):
+        yield text
     if totals.lost:
         yield f"lost by PUBACK {totals.lost_by_puback:,} · lost by receipt {totals.lost_by_receipt:,}"
         if not verdict.lost_by(promise):
@@ -89,6 +91,22 @@ def remarks(verdict: Verdict, promise: Promise) -> Iterator[str]:
         yield f"retention has dropped messages: the store is whole since {verdict.whole_since}"
     if totals.gone:
         yield f"{totals.gone:,} promised messages are not there, and were sent before: they may have been stored once"
+
+
+def sum_line(totals: Row) -> str:
+    """How what is stored comes of what was sent; nothing where both are the same, or where it would not add up."""
+    changes = [
+        (-totals.duplicates, "copies that the store needs once"),
+        (-totals.lost, "lost"),
+        (-totals.gone, "that retention may have dropped"),
+        (-totals.absent, "never promised and not there"),
+        (totals.again, "sent again without identity"),
+        (totals.repeated, "repeated"),
+    ]
+    if totals.stored == totals.sent or totals.stored != totals.sent + sum(count for count, _ in changes):
+        return ""
+    terms = (f" {'−' if count < 0 else '+'} {abs(count):,} {words}" for count, words in changes if count)
+    return f"stored {totals.stored:,} = {totals.sent:,} sent{''.join(terms)}"
 
 
 def named_lines(verdict: Verdict) -> Iterator[str]:

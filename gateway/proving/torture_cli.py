@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from storage.errors import AmberError
 
 if TYPE_CHECKING:
     from gateway.proving.plan import Kind, Plan
@@ -22,6 +25,12 @@ DEVICES, RATE, LEVELS = 20, 200.0, "1,2"
 
 START_US = 1_767_225_600_000_000
 """2026-01-01: what the devices' clocks show at the start, whenever that is, so that they say the same each time."""
+
+
+class NoFleet(AmberError):
+    """The file that was named is not there."""
+
+    exit_status = 2
 
 
 class TortureFormat(StrEnum):
@@ -88,8 +97,6 @@ def torture(
     """
     kinds = _kinds(kill)
     plan = _plan(kinds, seed, kills, minutes)
-    if show_plan:
-        return _show_plan(plan, format)
     if fleet is not None and any(option is not None for option in (qos, devices, rate, receipts)):
         raise typer.BadParameter("a fleet says itself what its devices do: leave --qos, --devices, --rate, --receipts")
     if receipts is False and "broker" in kinds:
@@ -104,6 +111,8 @@ def torture(
         _check_fleet(fleet, receipts_needed="broker" in kinds)
         if folder is not None and folder.resolve() in fleet.resolve().parents:
             raise typer.BadParameter("what is in it is replaced, and the fleet is in it", param_hint="--folder")
+    if show_plan:
+        return _show_plan(plan, format)
     raise typer.Exit(_torture(plan, fleet, text, folder, format))
 
 
@@ -175,6 +184,8 @@ def _check_fleet(fleet: Path, *, receipts_needed: bool) -> None:
     """Says all that is wrong with the file, a line for each, and exits with 2."""
     from devices.fleets import FleetError, load
 
+    if not os.path.exists(fleet):  # noqa: PTH110 - never raises
+        raise NoFleet(f"there is no file {fleet}: name a fleet's file, or leave it out")
     try:
         groups = load(fleet).groups
     except FleetError as error:

@@ -22,8 +22,12 @@ class Row(msgspec.Struct):
     `publications`: how often the `sent` messages were sent in all. `duplicates`: of the sent, those that only repeat,
     on purpose, an identified message with the same content. `stored`: how many with these contents the store holds.
     `lost`: promised in either way, and not there; also counted apart by whose word was broken. `gone`: promised, not
-    there, and sent before the time from which on the store is whole: retention may have dropped them. `repeated`:
-    stored more often than allowed. `misread`: should have been rejected, and was read.
+    there, and sent before the time from which on the store is whole: retention may have dropped them. `absent`: never
+    promised, and not there. `again`: stored beyond one of each message, as they may be that bear no identity and were
+    sent more than once. `repeated`: stored more often than allowed. `misread`: should have been rejected, and was read.
+
+    Of all messages together: stored = sent - duplicates - lost - gone - absent + again + repeated. A single row may
+    hold less or more, where it shares a content with others.
     """
 
     of: str
@@ -37,6 +41,8 @@ class Row(msgspec.Struct):
     lost_by_puback: int = 0
     lost_by_receipt: int = 0
     gone: int = 0
+    absent: int = 0
+    again: int = 0
     repeated: int = 0
     reordered: int = 0
     rejected_expected: int = 0

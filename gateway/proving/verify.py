@@ -6,6 +6,7 @@ dialect they speak, and whether anyone can read them.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -18,6 +19,7 @@ from gateway.proving.books import Books
 from gateway.proving.holdings import Span
 from gateway.proving.showing import print_verdict
 from gateway.proving.verdict import By, Promise, Verdict
+from storage.errors import AmberError
 from storage.history import Reader
 from storage.outcomes import last_message_id
 from storage.snapshot import OpenLog
@@ -35,6 +37,8 @@ def verify(
     With `wait_s` it waits so long for what is still missing of the `promise`. Raises DeviceError and AmberError.
     """
     paths = ledger.files(ledgers)
+    if absent := next((path for path in paths if not os.path.exists(path)), None):  # noqa: PTH110 - never raises
+        raise AmberError(f"there is no file {absent}: name a ledger, or a folder of them")
     with Books() as books, closing(OpenLog(store)) as log, Reader(store) as reader:
         books.enter(chain.from_iterable(map(ledger.pages, paths)))
         books.close_ledgers()

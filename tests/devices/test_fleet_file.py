@@ -121,6 +121,23 @@ def test_without_seed_start_and_duration_it_is_another_fleet_each_time(tmp_path:
     assert one.start_us > START_US - 366 * 86_400 * SECOND_US
 
 
+@pytest.mark.parametrize("seed", ["-1", '"-1"', '"seven"', "0"])
+def test_a_seed_is_any_whole_number_or_text(seed: str, tmp_path: Path) -> None:
+    assert read(tmp_path, f"seed = {seed}\n{GROUP}").seed == seed.strip('"')
+
+
+@pytest.mark.parametrize("start", ["2026-11-22", "2026-11-22T00:00:00", "2026-11-22T01:00:00+01:00"])
+def test_a_start_means_the_same_with_and_without_quotes(start: str, tmp_path: Path) -> None:
+    midnight_us = START_US - 9 * 3600 * SECOND_US
+    assert read(tmp_path, f"start = {start}\n{GROUP}").start_us == midnight_us
+    assert read(tmp_path, f'start = "{start}"\n{GROUP}').start_us == midnight_us
+
+
+@pytest.mark.parametrize(("length", "seconds"), [("10 min", 600), ("1h30m", 5400)])
+def test_lengths_may_be_written_as_people_do(length: str, seconds: int, tmp_path: Path) -> None:
+    assert read(tmp_path, f'duration = "{length}"\n{GROUP}').duration_s == seconds
+
+
 def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
     def said() -> list[bytes]:
         fleet = read(tmp_path, WHOLE)
@@ -185,8 +202,18 @@ model = "termometer"
         ("", "1: there is no group: write one [[groups]] for each sort of device"),
         ("groups = 5", "1: groups: is to be an array: [ … ], not 5"),
         ("groups = [5]", "1: groups[0]: is to be a table, not 5: write [[groups]]"),
-        ("seed = true\n" + GROUP, "1: seed: a seed is a whole number, such as 7"),
-        ("start = 2026-11-22\n" + GROUP, "1: start: a start looks like 2026-11-22T09:00:00Z"),
+        ("groups = { a = 1 }", "1: groups: may be many: write [[groups]], in double brackets"),
+        ("[groups]\nname = 'a'", "1: groups: may be many: write [[groups]], in double brackets"),
+        (GROUP + "[[groups.faults]]", "5: groups[0].faults: is one table: write its header in single brackets"),
+        ("seed = true\n" + GROUP, "1: seed: a seed is any whole number, such as 7, or a text in quotes"),
+        ("seed = 1.5\n" + GROUP, "1: seed: a seed is any whole number, such as 7, or a text in quotes"),
+        ('seed = ""\n' + GROUP, "1: seed: a seed is any whole number, such as 7, or a text in quotes"),
+        ("start = 09:00:00\n" + GROUP, "1: start: a start looks like 2026-11-22T09:00:00Z"),
+        ("start = 1969-11-22\n" + GROUP, "1: start: a start looks like 2026-11-22T09:00:00Z"),
+        (
+            SIGNALS + 'x = { kind = "daily", mean = 3, swing = 1, unit = "Celsius" }',
+            "5: groups[0].signals.x.unit: 'Celsius' is no UCUM code, did you mean 'Cel'?",
+        ),
         ('duration = "0s"\n' + GROUP, "1: duration: '0s' is no length of time"),
         ("duration = nan\n" + GROUP, "1: duration: nan is no length of time"),
         ('[[groups]]\nevery = "1s"\nmodel = "meter"', "1: groups[0].name: is missing: what the group is called"),
@@ -359,10 +386,10 @@ def test_a_fault_is_told_where_it_stands_and_what_to_do(text: str, words: str, t
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("seed = 7\nstart = = 3\n", "2:9: invalid value"),
-        ("seed = 7\nseed = 8\n", "2:9: cannot overwrite a value"),
-        ("a = [", "1: invalid value"),
-        ('a = "', "1: unterminated string"),
+        ("seed = 7\nstart = = 3\n", "2:9: start: invalid value"),
+        ("seed = 7\nseed = 8\n", "2:9: seed: cannot overwrite a value"),
+        ("a = [", "1: a: invalid value"),
+        ('a = "', "1: a: unterminated string"),
         (f"a = 1\nb = {'9' * 5000}", "2: this number is too long"),
         ("a = " + "[" * 5_000, "1: is nested too deeply"),
     ],
@@ -480,6 +507,13 @@ def test_check_shows_groups_rates_and_first_messages(tmp_path: Path, amber: Ambe
     assert '  {"device":"p-0001","boot":"' in ended.out
 
 
+def test_check_says_when_a_fleet_has_no_end(tmp_path: Path, amber: Amber) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(GROUP)
+    assert amber(path, "--check").out.splitlines()[2].split() == ["all", "1", "1", "until", "stopped"]
+    assert "until stopped" not in amber(path, "--check", "--duration", "5m").out
+
+
 def test_options_that_the_file_answers_are_refused_beside_it(tmp_path: Path, amber: Amber) -> None:
     path = tmp_path / "fleet.toml"
     path.write_text(WHOLE)
@@ -507,7 +541,7 @@ def test_a_bad_file_is_told_in_lines_and_exit_code_2(tmp_path: Path, amber: Ambe
     ended = amber(path)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.splitlines() == [
-        f"{path}:1: seed: a seed is a whole number, such as 7",
+        f'{path}:1: seed: a seed is any whole number, such as 7, or a text in quotes, such as "seven"',
         f"{path}:6: groups[0].qos: is to be at most 2, not 7",
     ]
 

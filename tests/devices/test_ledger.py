@@ -171,6 +171,32 @@ def test_a_ledger_that_cannot_be_written_or_read_is_an_error_in_words(tmp_path: 
         accounts(tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        *(b"# Amber\n\nA gateway.\n", b"SQLite format 3\0\x10\0", b"\n", b"x", b'{"device": "d"}\n', b'{"device":"d"}'),
+        *(b'{"a":1}', b"\0" * 4096, b"#" * (2 << 20), b" # Amber", b" #cut off\n", b'{"device":"d","bo\n'),
+    ],
+)
+def test_a_file_that_is_no_ledger_is_refused_and_left_as_it_is(tmp_path: Path, beginning: bytes) -> None:
+    path = tmp_path / "README.md"
+    path.write_bytes(beginning)
+    with pytest.raises(DeviceError, match=r"README.md is no ledger: name another file$"):
+        Ledger(path)
+    assert path.read_bytes() == beginning
+
+
+@pytest.mark.parametrize("left", [0, 1, 9, 10, 60, -2, -1, None])
+def test_whatever_a_crash_has_left_of_the_first_line_is_gone_on_with(path: Path, left: int | None) -> None:
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0][:left])
+    for mark in (CUT[:1], b"", b""):  # the second finds half a mark, the third what the second has marked
+        with path.open("ab") as file:
+            file.write(mark * bool(left))
+        with Ledger(path) as ledger:
+            ledger.answered("thermo-0001", MESSAGES[1], "acked")
+    assert [record.state for record in read(path)][-3:] == ["acked"] * 3
+
+
 def test_a_full_disk_is_an_error_in_words() -> None:
     full = "cannot write the ledger /dev/full: No space left on device"
     with pytest.raises(DeviceError, match=full), Ledger(Path("/dev/full")) as ledger:

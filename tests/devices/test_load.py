@@ -395,6 +395,8 @@ def test_a_duration_has_two_digits_and_a_unit(us: int, text: str) -> None:
         (["--duration", "soon"], "30s, 5m or 1h"),
         (["--qos", "3"], "--qos"),
         (["--size", "0"], "--size"),
+        (["--size", "1"], "at least 119"),
+        (["--size", "121", "--devices", "1000000"], "at least 122"),
         (["--size", "99999999"], "--size"),
         (["--devices", "3", "--connections", "4"], "at least 4"),
         (["--topic", "a/#"], "wildcards"),

@@ -10,7 +10,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -20,12 +20,15 @@ from typer.main import get_command
 
 from devices.ledger import Record
 from gateway.__main__ import app, run
+from gateway.proving.chaos import DONE, ChaosScreen, chaos_plan, felt
 from gateway.proving.memory import Sample, memory
-from gateway.proving.plan import FIRST_S, KINDS, QUIET, Kind, Plan, make_plan
+from gateway.proving.plan import FIRST_S, KINDS, QUIET, How, Kind, Plan, make_plan
 from gateway.proving.processes import Child
 from gateway.proving.progress import Unanswered
 from gateway.proving.torture import fleet_text, steps, unproven
 from gateway.proving.verdict import Promise, Row
+from storage.history import Reader
+from tests.proving.ledgers import make_store, stored
 
 FARM = str(Path(__file__).resolve().parents[2] / "examples" / "fleets" / "farm.toml")
 """A fleet that asks for no receipts."""
@@ -101,18 +104,67 @@ def test_the_plan_for_people_has_a_line_for_each_deed(capsys: Any) -> None:
         (["--kills", "1000", "--minutes", "1"], "there is no time for 1000 in 60 s: at most"),
         (["--kill", "none", "--kills", "1"], "nothing is to be disturbed"),
         (["--qos", "3"], "names no levels"),
+        (["--qos", "x"], "names no levels"),
         (["--rate", "20000", "--devices", "1"], "at most 10000"),
         (["--no-receipts", "--kill", "broker"], "only receipts can tell"),
-        (["no-such-fleet.toml"], "no-such-fleet.toml"),
+        (["no-such-fleet.toml"], "amber: there is no file no-such-fleet.toml: name a fleet's file, or leave it out\n"),
+        (["f" * 300], "name a fleet's file, or leave it out"),
+        ([__file__], "test_torture_parts.py:1:"),
         (["no-such-fleet.toml", "--rate", "3"], "a fleet says itself"),
         ([FARM, "--kill", "broker"], "only receipts can tell"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_a_line(capsys: Any, words: list[str], told: str) -> None:
-    assert run(["torture", *words]) == 2
+@pytest.mark.parametrize("also", [[], ["--plan"]])
+def test_what_makes_no_sense_is_refused_in_a_line(capsys: Any, words: list[str], told: str, also: list[str]) -> None:
+    assert run(["torture", *words, *also]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert told in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["torture", "--kills", "many"], "for '--kills': 'many' is not a whole number"),
+        (["torture", "--kills", "-1"], "for '--kills': is to be at least 0, not -1"),
+        (["torture", "--devices", "20000"], "for '--devices': is to be at most 10000, not 20000"),
+        (["torture", "--minutes", "long"], "for '--minutes': 'long' is not a number"),
+        (["torture", "--format", "colour"], "for '--format': there is no 'colour', only table, json"),
+        (["torture", "--folder", __file__], f"for '--folder': {__file__} is a file: name a folder"),
+        (["torture", "."], "for 'FLEET.toml': . is a folder: name a file"),
+        (["simulate", "."], "for 'FLEET.toml': . is a folder: name a file"),
+        (["simulate", "nope.toml"], "for 'FLEET.toml': there is no file nope.toml: name another"),
+        (["simulate", "--qos", "3"], "for '--qos': is to be at most 2, not 3"),
+        (["verify", "x", "--by", "it's"], 'there is no "it\'s", only qos, device, fault, none'),
+    ],
+)
+def test_an_option_is_refused_in_words_for_people(capsys: Any, words: list[str], told: str) -> None:
+    assert run(words) == 2
     error = capsys.readouterr().err
-    assert told in error
-    assert error.count("\n") == 1
+    assert error.startswith("amber: Invalid value ")
+    assert error.endswith(f"{told}\n")
+
+
+@pytest.mark.parametrize(
+    ("now_s", "told"),
+    [(9, []), (10, ["gateway killed"]), (13.9, ["gateway killed"]), (14.1, []), (18, ["link cut"]), (39, [])],
+)
+def test_the_demo_says_what_keeps_messages_away(now_s: float, told: list[str]) -> None:
+    assert felt(chaos_plan(40), now_s) == told
+
+
+def test_the_demos_line_says_so_in_front(tmp_path: Path) -> None:
+    screen = ChaosScreen(chaos_plan(40))
+    with Reader(make_store(tmp_path / "amber.db", [stored()])) as reader:
+        screen.show(reader)
+        assert screen._head(reader.status()).startswith("0 messages/s · 1 messages")
+        screen.now_s = 10.5
+        assert screen._head(reader.status()).startswith("gateway killed · 0 messages/s · 1 messages")
+
+
+def test_each_way_of_disturbing_has_a_word() -> None:
+    assert {*DONE} == {*get_args(How)}
 
 
 def test_the_fleet_is_not_deleted_with_what_an_earlier_torture_left(tmp_path: Path, capsys: Any) -> None:

@@ -13,7 +13,8 @@ import pytest
 from devices.errors import DeviceError
 from devices.ledger import Record
 from gateway.proving.books import BooksError
-from gateway.proving.verdict import Promise, Verdict
+from gateway.proving.showing import sum_line
+from gateway.proving.verdict import Promise, Row, Verdict
 from gateway.proving.verify import verify
 from storage.event import Detail, Message, Outcome
 from storage.retention import prune
@@ -111,6 +112,20 @@ def test_an_identified_message_is_stored_once_whatever_happened(hold: Hold) -> N
 def test_an_identified_message_and_its_duplicates_are_lost_once(hold: Hold) -> None:
     records = [sent(identified=True), answered(), sent(identified=True, copy=1), answered(copy=1), sent(9)]
     assert hold(records, [stored(9)]).totals.lost == 1
+
+
+def test_what_is_stored_is_told_as_what_was_sent_less_and_more(hold: Hold) -> None:
+    """Three copies of one message, one sent twice, one lost, one that nobody promised, one that is there twice."""
+    records = [record for copy in range(3) for record in (sent(identified=True, copy=copy), answered(copy=copy))]
+    records += [*exchange(1), *exchange(1, at=5), *exchange(2), sent(3), *exchange(4)]
+    verdict = hold(records, [stored(), stored(1), stored(1, at=5), stored(4), stored(4, at=6)])
+    terms = "− 2 copies that the store needs once − 1 lost − 1 never promised and not there"
+    assert sum_line(verdict.totals) == f"stored 5 = 7 sent {terms} + 1 sent again without identity + 1 repeated"
+
+
+@pytest.mark.parametrize("totals", [Row("all"), Row("all", sent=2, stored=2), Row("all", sent=2, stored=1)])
+def test_a_sum_that_is_plain_or_does_not_add_up_is_left_out(totals: Row) -> None:
+    assert sum_line(totals) == ""
 
 
 def test_a_message_without_identity_may_be_stored_as_often_as_it_was_sent(hold: Hold) -> None:

@@ -58,6 +58,7 @@ def test_a_table_and_the_lost_message_are_printed(capsys: pytest.CaptureFixture[
         "QoS 2  1     1             0          1       0     0         0          0 / 0",
         "all    3     3             1          2       1     0         0          0 / 0",
         "",
+        "stored 2 = 3 sent − 1 lost",
         "lost by PUBACK 1 · lost by receipt 0",
         "BROKEN: 1 lost",
         "",
@@ -132,7 +133,8 @@ def test_a_picture_may_be_a_png(place: Path, options: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "text"),
     [
-        (["none.jsonl"], 1, "cannot read the ledger none.jsonl: No such file or directory"),
+        (["none.jsonl"], 1, "amber: there is no file none.jsonl: name a ledger, or a folder of them\n"),
+        ([".", "none.jsonl", "--store", "none.db"], 1, "there is no file none.jsonl"),
         (["amber.db"], 1, "amber.db, line 1, is not a line of a ledger"),
         (["*.ledger"], 1, "there is no ledger at *.ledger"),
         (["empty.jsonl"], 1, "there is nothing to verify"),
@@ -146,8 +148,8 @@ def test_a_picture_may_be_a_png(place: Path, options: tuple[str, ...]) -> None:
         (["ledger.jsonl", "--picture", "y.gif"], 2, "'y.gif' must end in .png or .html"),
         (["ledger.jsonl", "--marks", "marks.jsonl"], 2, "give --picture FILE too"),
         (["ledger.jsonl", "--wait", "soon"], 2, "'soon' is no duration"),
-        (["ledger.jsonl", "--promise", "mine"], 2, "'mine' is not one of"),
-        (["ledger.jsonl", "--by", "group"], 2, "'group' is not one of"),
+        (["ledger.jsonl", "--promise", "mine"], 2, "there is no 'mine', only puback, receipt, both"),
+        (["ledger.jsonl", "--by", "group"], 2, "there is no 'group', only qos, device, fault, none"),
     ],
 )
 def test_what_it_cannot_do_is_told_in_a_line(

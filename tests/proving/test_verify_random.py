@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devices.ledger import Record
+from gateway.proving.showing import sum_line
 from gateway.proving.verdict import Row
 from gateway.proving.verify import verify
 from storage.store import Store, StoreOptions
@@ -76,6 +77,7 @@ def test_it_counts_as_a_plain_reader_does(store: Store, tmp_path: Path, ledger: 
     totals = verdict.totals
     assert {name: getattr(totals, name) for name in expected} == expected
     assert (verdict.unrecorded, verdict.unknown_rejections) == (unrecorded, unknown)
+    assert (totals.stored == totals.sent) or sum_line(totals)
     sums = Row("all")
     for row in verdict.rows:
         sums.add(row)
@@ -126,6 +128,10 @@ def reckon(ledger: Ledger, kept: Stored) -> tuple[dict[str, int], int, int]:
             due = min(1, sum(given_word)) if content in IDENTIFIED else sum(given_word)
             found[name] += max(0, due - copies[content])
         found["repeated"] += max(0, copies[content] - allowed)
+        once = 1 if content in IDENTIFIED else len(mine)
+        due = sum((acked and qos > 0) or receipted for _, _, qos, _, acked, receipted in mine)
+        found["absent"] += max(0, once - max(copies[content], min(once, due)))
+        found["again"] += max(0, min(copies[content], allowed) - once)
         found["publications"] += sum(times for _, _, _, times, _, _ in mine)
         found["acknowledged"] += sum(acked for *_, acked, _ in mine)
         found["receipted"] += sum(receipted for *_, receipted in mine)
@@ -136,7 +142,8 @@ def reckon(ledger: Ledger, kept: Stored) -> tuple[dict[str, int], int, int]:
         found["misread"] += copies[content] - bad if EXPECT[content] == "rejection" else 0
     found["reordered"] = reordered(ledger, kept)
     names = ("sent", "stored", "lost", "lost_by_puback", "lost_by_receipt", "repeated", "publications", "acknowledged",
-             "receipted", "duplicates", "rejected_unexpected", "rejected_expected", "misread", "reordered")  # fmt: skip
+             "receipted", "duplicates", "rejected_unexpected", "rejected_expected", "misread", "reordered",
+             "absent", "again")  # fmt: skip
     unknown = [rejected for content, rejected in kept if content not in known]
     return {name: found[name] for name in names}, unknown.count(False), unknown.count(True)
 

@@ -4,14 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from storage import migrations, segments
-from storage.engine import SCHEMA_VERSION, open_writer, sqlite
+from storage.engine import SCHEMA_VERSION, Lock, open_reader, open_writer, sqlite
 from storage.errors import StoreBusy, StoreDamaged, StoreError
 from storage.event import EVENTS_PER_MESSAGE, Detail, Entry, Event, Message, Properties, Rejection
 from storage.history import Reader
@@ -237,6 +237,43 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(path: Path) -> None:
     with pytest.raises(StoreDamaged, match="not an Amber store"):
         Store(path, StoreOptions())
     assert rows(path, "SELECT name FROM sqlite_master") == [("mine",)]
+
+
+@pytest.mark.parametrize("content", [b"# Read me\n", b"\x00garbage" * 1000])
+def test_no_lock_stays_beside_what_is_no_store(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(StoreDamaged):
+        Writer(path, StoreOptions())
+    assert [(file.name, file.read_bytes()) for file in path.parent.iterdir()] == [(path.name, content)]
+
+
+def test_a_lock_that_was_there_before_stays_when_the_store_is_refused(path: Path) -> None:
+    """Its next holder may be waiting with it open already."""
+    Writer(path, StoreOptions()).stop()
+    path.write_bytes(b"\x00garbage" * 1000)
+    with pytest.raises(StoreDamaged):
+        Writer(path, StoreOptions())
+    lock = path.with_name(f"{path.name}.lock")
+    assert lock.exists()
+    Lock(path).release()  # and nobody holds it
+
+
+def test_a_folder_is_no_store_and_nothing_is_made_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    opening: list[Callable[[], object]] = [
+        lambda: open_reader(folder),
+        lambda: open_writer(folder),
+        lambda: Lock(folder),
+        lambda: Writer(folder, StoreOptions()),
+    ]
+    for one in opening:
+        with pytest.raises(StoreError, match=r"folder is a folder: name a file$"):
+            one()
+    with pytest.raises(StoreError, match=r"^\. is a folder"):
+        Writer(Path(), StoreOptions())
+    assert list(tmp_path.iterdir()) == [folder]
+    assert list(folder.iterdir()) == []
 
 
 def test_a_file_of_garbage_is_refused(path: Path) -> None:
