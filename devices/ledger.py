@@ -213,14 +213,15 @@ def accounts(path: Path) -> dict[tuple[str, str], Account]:
 
 
 def _at(place: Path) -> list[Path]:
-    if place.is_dir():
+    is_folder = os.path.isdir(place)  # noqa: PTH112 - a name that is too long is no folder, and no error yet
+    if is_folder:
         found = sorted(place.glob(FOUND_IN_FOLDERS))
-    elif place.exists() or not glob.has_magic(str(place)):
+    elif os.path.exists(place) or not glob.has_magic(str(place)):  # noqa: PTH110 - the same
         return [place]  # that it cannot be read is told when it is read
     else:
         found = sorted(map(Path, glob.glob(str(place), recursive=True)))  # noqa: PTH207 - it may begin anywhere
     if not found:
-        raise DeviceError(f"there is no ledger at {place}" + f": no file is called {FOUND_IN_FOLDERS}" * place.is_dir())
+        raise DeviceError(f"there is no ledger at {place}" + f": no file is called {FOUND_IN_FOLDERS}" * is_folder)
     return found
 
 

@@ -201,3 +201,8 @@ def test_a_full_disk_is_an_error_in_words() -> None:
     full = "cannot write the ledger /dev/full: No space left on device"
     with pytest.raises(DeviceError, match=full), Ledger(Path("/dev/full")) as ledger:
         ledger.sent("thermo-0001", MESSAGES[0], 1)
+
+
+def test_a_name_that_no_file_can_have_is_an_error_in_words(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="cannot read the ledger .*: File name too long"):
+        accounts(files([tmp_path / ("x" * 300)])[0])
