@@ -204,5 +204,5 @@ def test_a_full_disk_is_an_error_in_words() -> None:
 
 
 def test_a_name_that_no_file_can_have_is_an_error_in_words(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="cannot read the ledger .*: File name too long"):
+    with pytest.raises(DeviceError, match=r"cannot read the ledger .*: File name too long"):
         accounts(files([tmp_path / ("x" * 300)])[0])
