@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     asyncio.run(pyfuncitem.obj(**arguments))
     return True
+
+
+@pytest.fixture(autouse=True)
+def what_is_logged_ends_with_the_test() -> Iterator[None]:
+    """A command that runs in this process has its log written by a thread: to a standard error that is soon another."""
+    handlers = logging.getLogger("amber").handlers
+    before = handlers[:]
+    yield
+    handlers[:] = before
 
 
 @pytest.fixture
