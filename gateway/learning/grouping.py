@@ -118,8 +118,8 @@ def _constants(one: LearnedGroup, name: str, spec: Spec) -> Spec:
     numbers = [float(value) for value in values if type(value) in (int, float)]  # type: ignore[arg-type]  # as asked
     if len(numbers) < len(values) or min(numbers) == max(numbers):
         return spec
-    spread = {"spread": (max(numbers) - min(numbers)) / 2, **precision(values)}
-    return {"kind": "constant", "value": (max(numbers) + min(numbers)) / 2, "decimals": 0, **spread}
+    middle, spread = (max(numbers) + min(numbers)) / 2, (max(numbers) - min(numbers)) / 2
+    return {"kind": "constant", "value": middle, "spread": spread, "decimals": precision(values).get("decimals", 0)}
 
 
 def _quantiles(series: Sequence[tuple[int, Value]]) -> Spec:

@@ -153,6 +153,26 @@ def test_many_devices_that_differ_in_their_level_are_one_group(tmp_path: Path) -
     assert of_all(try_out(found)) > 0.7
 
 
+def test_many_devices_with_another_whole_number_each_are_one_group_that_a_fleet_can_have(tmp_path: Path) -> None:
+    formats, store = Formats(), Store(tmp_path / "amber.db", StoreOptions())
+    for n in range(3):
+        messages = [
+            Message(
+                "t",
+                b'{"device":"tank-%d","level":%d}' % (i, 40 + i),
+                qos=1,
+                retain=False,
+                received_at=START_US + n * 1_000_000,
+            )
+            for i in range(30)
+        ]
+        store.append(list(zip(messages, formats.read_all(messages), strict=True)), 0)
+    store.close()
+    found = learned(tmp_path / "amber.db")
+    assert any(one.signals["level"].get("spread") for one in found.groups)
+    assert fleet(tmp_path, found.text).devices == 30
+
+
 def test_nights_are_learned(tmp_path: Path) -> None:
     sleepers = """
         [[groups]]
