@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -23,9 +24,13 @@ PLAIN_LINE_EVERY_S = 5.0
 
 
 class Screen:
-    """Shows what the store holds: as a live screen on a terminal, else as a line now and then."""
+    """Shows what the store holds: as a live screen on a terminal, else as a line now and then.
+
+    `notes` is what is to be said before the figures.
+    """
 
     def __init__(self, seconds: float) -> None:
+        self.notes: Sequence[str] = ()
         self._seconds = seconds
         self._started = self._said_at = time.monotonic()
         self._console = Console()
@@ -66,10 +71,11 @@ class Screen:
         (then, before), (now, messages) = self._marks[0], self._marks[-1]
         rate = (messages - before) / (now - then) if now > then else 0.0
         size_mb = (status.file_bytes + status.wal_bytes) / 1e6
-        return (
+        figures = (
             f"{rate:,.0f} messages/s · {status.messages:,} messages · {status.events:,} events · "
             f"{status.rejections:,} rejected · {len(self._latest):,} devices · store {size_mb:.1f} MB"
         )
+        return " · ".join((*self.notes, figures))
 
     def _draw(self, status: Status, elapsed_s: float) -> Group:
         bar = ProgressBar(total=self._seconds, completed=min(elapsed_s, self._seconds))

@@ -14,7 +14,6 @@ from gateway.proving.stage import Crowd
 from gateway.proving.torture import Outcome, Run, torture
 from storage.errors import AmberError
 from storage.history import Reader
-from storage.overview import Status
 
 FLEET = "chaos.toml"
 SEED = 7
@@ -28,25 +27,13 @@ DONE = {"kill": "killed", "cut": "cut", "stall": "stalled", "slow": "slow", "fil
 def chaos(folder: Path, plan: Plan) -> Outcome:
     """Run it in `folder`, which is ready, with the live screen."""
     crowd = Crowd(example(FLEET), plan.seed, wall_us(), plan.seconds, outbox=True)
-    with ChaosScreen(plan) as screen:
+    with Screen(plan.seconds) as screen:
 
         def show(reader: Reader, run: Run) -> None:
-            screen.now_s = run.now_s()
+            screen.notes = felt(plan, run.now_s())
             screen.show(reader)
 
         return torture(plan, crowd, folder, show)
-
-
-class ChaosScreen(Screen):
-    """The demo's screen, which also says why nothing comes. `now_s`: how far the plan is."""
-
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan.seconds)
-        self.now_s = 0.0
-        self._plan = plan
-
-    def _head(self, status: Status) -> str:
-        return " · ".join((*felt(self._plan, self.now_s), super()._head(status)))
 
 
 def felt(plan: Plan, now_s: float) -> list[str]:

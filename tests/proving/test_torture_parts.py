@@ -20,7 +20,8 @@ from typer.main import get_command
 
 from devices.ledger import Record
 from gateway.__main__ import app, run
-from gateway.proving.chaos import DONE, ChaosScreen, chaos_plan, felt
+from gateway.demo_screen import Screen
+from gateway.proving.chaos import DONE, chaos_plan, felt
 from gateway.proving.memory import Sample, memory
 from gateway.proving.plan import FIRST_S, KINDS, QUIET, How, Kind, Plan, make_plan
 from gateway.proving.processes import Child
@@ -155,11 +156,11 @@ def test_the_demo_says_what_keeps_messages_away(now_s: float, told: list[str]) -
 
 
 def test_the_demos_line_says_so_in_front(tmp_path: Path) -> None:
-    screen = ChaosScreen(chaos_plan(40))
+    screen = Screen(40)
     with Reader(make_store(tmp_path / "amber.db", [stored()])) as reader:
         screen.show(reader)
         assert screen._head(reader.status()).startswith("0 messages/s · 1 messages")
-        screen.now_s = 10.5
+        screen.notes = felt(chaos_plan(40), 10.5)
         assert screen._head(reader.status()).startswith("gateway killed · 0 messages/s · 1 messages")
 
 
