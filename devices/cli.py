@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devices.errors import DeviceError
+from devices.options import address_of, seconds_of
 
 if TYPE_CHECKING:
-    from devices.address import Address
     from devices.connection import Client
     from devices.counts import Counts
     from devices.fleet import Fleet
@@ -95,7 +95,7 @@ def simulate(
     from devices.counts import summary
     from devices.fleet import Fleet, any_seed, asking_for_receipts, of_models
 
-    lasts_s = None if duration is None else _seconds(duration, "--duration")
+    lasts_s = None if duration is None else seconds_of(duration, "--duration")
     if fleet is not None:
         _refuse_beside_a_file(context)
         wanted = _of_file(fleet, seed, None if start is None else _start(start), lasts_s)
@@ -111,8 +111,8 @@ def simulate(
     if check:
         _show(wanted, fleet)
         return
-    address = _address(broker, ca_file)
-    within_s = _seconds(connect_timeout, "--connect-timeout")
+    address = address_of(broker, ca_file)
+    within_s = seconds_of(connect_timeout, "--connect-timeout")
     run = simulation.Run(
         address=address,
         ca_file=ca_file,
@@ -209,25 +209,3 @@ def _start(text: str | None) -> int:
     if moment.year > 9000:
         raise typer.BadParameter("no time after the year 9000 can be told", param_hint="--start")
     return microseconds(moment)
-
-
-def _seconds(text: str, option: str) -> float:
-    """The length of a time such as 30s, 5m, 1h; a bare number is seconds."""
-    import pytimeparse2
-
-    seconds = pytimeparse2.parse(text)
-    if seconds is None or not 0 < seconds < 1e9:
-        raise typer.BadParameter(f"{text!r} is no length of time, such as 30s, 5m or 1h", param_hint=option)
-    return float(seconds)
-
-
-def _address(url: str, ca_file: Path | None) -> Address:
-    from devices.address import parse_address
-
-    try:
-        address = parse_address(url)
-    except DeviceError as error:
-        raise typer.BadParameter(str(error), param_hint="--broker") from None
-    if ca_file is not None and not address.tls:
-        raise typer.BadParameter("only mqtts:// has certificates to check", param_hint="--ca-file")
-    return address

@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from devices.errors import DeviceError
-
-if TYPE_CHECKING:
-    from devices.address import Address
+from devices.options import address_of, seconds_of
 
 MOST_CONNECTIONS = 100_000
 MOST_BYTES = 1_000_000
@@ -75,7 +73,7 @@ def load(
     plan = Plan(
         rate=_rate(rate),
         connections=connections,
-        duration_s=None if duration is None else _seconds(duration),
+        duration_s=None if duration is None else seconds_of(duration, "--duration"),
         qos=qos,
         size=_size(size, devices or connections),
         receipts=receipts,
@@ -83,7 +81,7 @@ def load(
         topic=_topic(topic),
         seed=seed,
     )
-    address = _address(broker, ca_file)
+    address = address_of(broker, ca_file)
     from devices.load.run import load as run
     from devices.simulation import allow_open_files, trust
 
@@ -106,15 +104,6 @@ def _rate(text: str) -> float | None:
     if not 0 <= rate <= 10_000_000:
         raise typer.BadParameter("a rate is a number of messages a second up to 10000000, or max", param_hint="--rate")
     return rate or None
-
-
-def _seconds(text: str) -> float:
-    import pytimeparse2
-
-    seconds = pytimeparse2.parse(text)
-    if seconds is None or not 0 < seconds < 1e9:
-        raise typer.BadParameter(f"{text!r} is no length of time, such as 30s, 5m or 1h", param_hint="--duration")
-    return float(seconds)
 
 
 def _size(size: int | None, devices: int) -> int:
@@ -147,15 +136,3 @@ def _topic(topic: str) -> str:
     if len(topic.encode("utf-8", "replace")) > 1_024 or not topic.isprintable():
         raise typer.BadParameter("a topic has at most 1024 bytes, and no control characters", param_hint="--topic")
     return topic
-
-
-def _address(url: str, ca_file: Path | None) -> Address:
-    from devices.address import parse_address
-
-    try:
-        address = parse_address(url)
-    except DeviceError as error:
-        raise typer.BadParameter(str(error), param_hint="--broker") from None
-    if ca_file is not None and not address.tls:
-        raise typer.BadParameter("only mqtts:// has certificates to check", param_hint="--ca-file")
-    return address
